@@ -1,0 +1,66 @@
+"""jobstats tells the truth about job queues, from exported JobStatus records.
+
+Data flows one way: records → jobs table → result tables → charts → page.
+
+``contract``   JobStatus as exported, and the verdict on one record
+``table``      the jobs table: its columns, types, units
+``ingest``     bytes → jobs table and rejects
+``timing``     what happened when, recovered from what the records still say
+``store``      the jobs table as Parquet
+``engines``    SQL on it
+``reasons``    failure text → redacted template
+``analysis``   one module a question: jobs in, a small table out
+``charts``     one function a question: that table in, an Altair chart out
+``report``     analyses and charts composed into a page
+``cli``        the command line
+
+>>> import jobstats as js
+>>> jobs, rejects = js.load("data/dump")
+>>> js.queue_latency(jobs, by="schedule_type").select("schedule_type", "p50_ms", "n").row(0)
+('custom', 1027.5, 688)
+"""
+
+from jobstats.analysis.failure_reasons import failure_reasons
+from jobstats.analysis.quality import quality
+from jobstats.analysis.queue_latency import queue_latency
+from jobstats.analysis.retry_rates import retry_rates
+from jobstats.contract import JobStatus
+from jobstats.engines import sql
+from jobstats.errors import ArgumentError, JobstatsError, SourceError, TableError
+from jobstats.ingest.loading import Loaded, load
+from jobstats.store import read, scan, write
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "JobStatus",
+    "JobstatsError",
+    "Loaded",
+    "SourceError",
+    "TableError",
+    "charts",
+    "failure_reasons",
+    "load",
+    "quality",
+    "queue_latency",
+    "read",
+    "retry_rates",
+    "scan",
+    "sql",
+    "write",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> object:
+    """``charts`` and ``write_report`` on first use: Altair takes longer to import than everything else together."""
+    if name == "charts":
+        import importlib
+
+        return importlib.import_module("jobstats.charts")
+    if name == "write_report":
+        from jobstats.report.building import write_report
+
+        return write_report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

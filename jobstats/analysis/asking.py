@@ -1,0 +1,225 @@
+"""What all analyses share: the vocabulary of their parameters, the engine at work, and the grid of the answer.
+
+The rows are reduced on the caller's engine with Narwhals expressions. What is left, a row a group and window, is
+small, and is finished and sorted with Polars before it is handed back as the caller's own kind of frame.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import narwhals as nw
+import polars as pl
+from narwhals.exceptions import NarwhalsError
+
+from jobstats.errors import ArgumentError
+from jobstats.table import SCHEMA, check_columns
+
+Moment = datetime | str | None
+By = str | Sequence[str] | None
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_LENGTH = re.compile(r"([1-9]\d*)([smhdw])")
+_MONDAY_MS = 4 * _UNITS["d"]
+_MOST_ROWS = 1_000_000
+BUCKET = "bucket"
+
+
+class Asked(NamedTuple):
+    """The runs of a question, ready to be grouped by ``keys``."""
+
+    runs: Any
+    keys: list[str]
+    by: list[str]
+    every_ms: int | None
+    since: datetime | None
+    until: datetime | None
+
+
+def ask(
+    jobs: Any, *, where: Any, at: Sequence[str], by: By, every: str | None, since: Moment, until: Moment
+) -> Asked:
+    """The runs for which ``where`` holds and whose time lies in [since, until), with the bucket of each.
+
+    The time of a run is the first of the columns ``at`` that is known, as the column ``_at``.
+
+    Raises:
+        ArgumentError: ``by`` names no column, or a time or length cannot be read.
+        TableError: ``jobs`` is not a jobs table.
+    """
+    frame = opened(jobs)
+    names = _by(by, frame.collect_schema().names())
+    every_ms = None if every is None else length_ms(every, "every")
+    first, last = _moment(frame, since, "since"), _moment(frame, until, "until")
+    if first and last and first >= last:
+        raise ArgumentError(f"since ({first.isoformat()}) must lie before until ({last.isoformat()})")
+    frame = frame.filter(nw.col("is_latest"), where).with_columns(_at=nw.coalesce(*at))
+    if first:
+        frame = frame.filter(nw.col("_at") >= nw.lit(first))
+    if last:
+        frame = frame.filter(nw.col("_at") < nw.lit(last))
+    if every_ms:
+        frame = frame.with_columns(((_epoch_ms(frame) - _origin_ms(every_ms)) // every_ms).alias(BUCKET))
+    keys = [*names, *([BUCKET] if every_ms else [])]
+    if not keys:
+        frame, keys = frame.with_columns(nw.lit(0).alias("_all")), ["_all"]
+    return Asked(frame, keys, names, every_ms, first, last)
+
+
+def opened(jobs: Any) -> Any:
+    """Any supported frame as a lazy Narwhals frame.
+
+    Raises:
+        ArgumentError: The object is no frame Narwhals knows.
+        TableError: The frame lacks columns of the jobs table.
+    """
+    try:
+        frame = nw.from_native(jobs).lazy()
+    except (TypeError, NarwhalsError) as error:
+        raise ArgumentError(
+            f"expected a jobs table (Polars, DuckDB, Spark …), found {type(jobs).__name__}; unpack jobs, rejects = load(…)"
+        ) from error
+    check_columns(frame.collect_schema().names(), type(jobs).__name__)
+    return frame
+
+
+def collected(frame: Any) -> pl.DataFrame:
+    """The rows of a lazy Narwhals frame as Polars, instants in the unit and zone of the jobs table."""
+    table: pl.DataFrame = frame.collect("polars").to_native()
+    instants = [name for name, dtype in table.schema.items() if dtype == pl.Datetime]
+    return table.with_columns(pl.col(instants).dt.convert_time_zone("UTC").dt.cast_time_unit("ms"))
+
+
+def answered(asked: Asked, measured: pl.DataFrame) -> pl.DataFrame:
+    """Every window and group as a row: what was not seen has counts of 0 and no measures. Sorted by the keys.
+
+    Raises:
+        ArgumentError: The grid would be too large to read.
+    """
+    if asked.every_ms is None:
+        if asked.by:
+            return measured.drop("_all", strict=False).sort(asked.by, nulls_last=True)
+        everything = pl.DataFrame({"_all": [0]}, schema={"_all": measured.schema["_all"]})
+        return everything.join(measured, on="_all", how="left").drop("_all").with_columns(_zero_counts())
+    buckets = _buckets(asked, measured)
+    groups = measured.select(asked.by).unique() if asked.by else pl.DataFrame({"_one": [0]})
+    if buckets.len() * len(groups) > _MOST_ROWS:
+        raise ArgumentError(f"{buckets.len():,} windows × {len(groups):,} groups are too many; choose a longer every")
+    grid = groups.join(pl.DataFrame({BUCKET: buckets}), how="cross")
+    start = (pl.col(BUCKET) * asked.every_ms + _origin_ms(asked.every_ms)).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC")
+    return (
+        grid.join(measured, on=asked.keys, how="left", nulls_equal=True)
+        .select(*asked.by, start, *(name for name in measured.columns if name not in asked.keys))
+        .with_columns(_zero_counts())
+        .sort(asked.keys, nulls_last=True)
+    )
+
+
+def returned(answer: pl.DataFrame, jobs: Any) -> Any:
+    """The answer as the kind of frame that ``jobs`` is."""
+    kind = nw.from_native(jobs).implementation
+    if kind.is_polars():
+        return answer.lazy() if isinstance(jobs, pl.LazyFrame) else answer
+    if kind.is_duckdb():
+        arrow = answer.to_arrow()  # noqa: F841  named in the query: DuckDB finds it here
+        return jobs.query("jobs", "select * from arrow")
+    if kind.is_pyspark() or kind.is_pyspark_connect():
+        return jobs.sparkSession.createDataFrame(answer.to_arrow())
+    return nw.from_native(answer).lazy().collect(kind).to_native()
+
+
+def rate(part: str, whole: str, name: str, confidence: float) -> list[pl.Expr]:
+    """``part / whole`` as ``name`` with its Wilson interval; null where the whole is 0.
+
+    Wilson, E. B. (1927), Probable inference, the law of succession, and statistical inference. It holds its level
+    for small n and for shares near 0 and 1, where the usual interval does not.
+    """
+    if not 0 < confidence < 1:
+        raise ArgumentError(f"confidence must lie between 0 and 1, found {confidence}")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    n, share = pl.col(whole), pl.col(part) / pl.col(whole)
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)).sqrt()
+    bounds = {name: share, f"{name}_low": (centre - half).clip(0, 1), f"{name}_high": (centre + half).clip(0, 1)}
+    return [pl.when(n > 0).then(value).alias(column) for column, value in bounds.items()]
+
+
+def length_ms(text: str, name: str) -> int:
+    """``"15m"`` as milliseconds.
+
+    >>> length_ms("15m", "every")
+    900000
+    """
+    match = _LENGTH.fullmatch(text) if isinstance(text, str) else None
+    if not match:
+        raise ArgumentError(f"{name} must be a number and one of s, m, h, d, w, such as '1d'; found {text!r}")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def as_of(frame: Any) -> datetime | None:
+    """The "now" of the data: the newest observation, or else the newest thing that happened. Never the wall clock."""
+    names = ("observed_at", "finished_at", "processed_at", "created_at")
+    newest = collected(frame.select(*(nw.col(name).max() for name in names))).row(0)
+    return newest[0] or max((moment for moment in newest[1:] if moment), default=None)
+
+
+def _by(by: By, columns: list[str]) -> list[str]:
+    names = [by] if isinstance(by, str) else list(by or ())
+    for name in names:
+        if name not in columns or name == BUCKET:
+            near = difflib.get_close_matches(str(name), list(SCHEMA), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ArgumentError(f"by names {name!r}, which is not a column of the jobs table{hint}")
+    if len(set(names)) < len(names):
+        raise ArgumentError(f"by names a column twice: {names}")
+    return names
+
+
+def _moment(frame: Any, value: Moment, name: str) -> datetime | None:
+    """A point in time: a datetime, ISO text, or an age counted back from the newest observation."""
+    if value is None:
+        return None
+    if isinstance(value, str) and _LENGTH.fullmatch(value):
+        now = as_of(frame)
+        return now - timedelta(milliseconds=length_ms(value, name)) if now else None
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, AttributeError, OverflowError):
+        raise ArgumentError(f"{name} must be a datetime, ISO text or an age such as '7d'; found {value!r}") from None
+
+
+def _epoch_ms(frame: Any) -> Any:
+    if frame.implementation.is_spark_like():
+        # Spark has no length in milliseconds; seconds as a double are exact to the millisecond for 285,000 years.
+        return (nw.col("_at").cast(nw.Float64) * 1000).round().cast(nw.Int64)
+    return (nw.col("_at") - nw.lit(_EPOCH)).dt.total_milliseconds()
+
+
+def _origin_ms(every_ms: int) -> int:
+    """Weeks start on Monday, everything else on the grid of the epoch, which is midnight UTC."""
+    return _MONDAY_MS if every_ms % _UNITS["w"] == 0 else 0
+
+
+def _buckets(asked: Asked, measured: pl.DataFrame) -> pl.Series:
+    assert asked.every_ms is not None
+    seen = measured[BUCKET]
+    if seen.is_empty() and not (asked.since and asked.until):
+        return pl.Series(BUCKET, [], dtype=pl.Int64)
+
+    def place(moment: datetime) -> int:
+        return ((moment - _EPOCH) // timedelta(milliseconds=1) - _origin_ms(asked.every_ms or 1)) // (asked.every_ms or 1)
+
+    first = place(asked.since) if asked.since else seen.min()
+    last = place(asked.until - timedelta(milliseconds=1)) if asked.until else max(x for x in (seen.max(), first) if x is not None)
+    if last - first >= _MOST_ROWS:  # type: ignore[operator]
+        raise ArgumentError(f"{last - first + 1:,} windows are too many; choose a longer every")  # type: ignore[operator]
+    return pl.int_range(first, last + 1, eager=True, dtype=pl.Int64).alias(BUCKET)  # type: ignore[operator]
+
+
+def _zero_counts() -> pl.Expr:
+    return pl.col("^n(_.*)?$").fill_null(0)

@@ -1,0 +1,191 @@
+"""What can this data tell, and what can it not?"""
+
+from typing import Any, NamedTuple
+
+import narwhals as nw
+import polars as pl
+
+from jobstats.analysis.asking import collected, opened
+from jobstats.contract import SCHEDULE_TYPES, STATES
+
+_CAP = 10
+"""The server lists at most this many jobs for a connector type and organisation."""
+
+SCHEMA = pl.Schema(
+    {"check": pl.String, "severity": pl.String, "n": pl.Int64, "share": pl.Float64, "message": pl.String}
+)
+SEVERITIES = ("error", "warning", "note")
+
+
+class _Check(NamedTuple):
+    name: str
+    severity: str
+    n: int
+    of: int
+    message: str
+
+
+def quality(jobs: Any, rejects: pl.DataFrame | None = None) -> pl.DataFrame:
+    """What this data can and cannot tell: every limit found, most severe first, in a plain sentence each.
+
+    Args:
+        jobs: A jobs table: Polars, DuckDB or Spark.
+        rejects: The rejects of the same load.
+
+    Returns:
+        ``check`` (its name), ``severity`` (error: a figure cannot be had; warning: it is biased; note: good to know),
+        ``n`` and ``share`` (records or runs affected) and ``message``. No row for what is in order; always Polars.
+
+    Raises:
+        ArgumentError: ``jobs`` is no frame.
+        TableError: ``jobs`` is not a jobs table.
+
+    >>> import jobstats as js
+    >>> js.quality(*js.load("data/polls")).select("check", "severity").row(0)
+    ('outcomes_missing', 'error')
+    """
+    frame = opened(jobs)
+    counts = _counts(frame)
+    n_rejects = 0 if rejects is None else len(rejects)
+    checks = [check for check in (*_coverage(counts, frame), *_doubts(counts), _rejects(counts, n_rejects)) if check.n]
+    rows = [(c.name, c.severity, c.n, c.n / c.of if c.of else None, c.message) for c in checks]
+    order = pl.col("severity").replace_strict(SEVERITIES, range(len(SEVERITIES)), return_dtype=pl.Int64)
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort(order, maintain_order=True)
+
+
+def _counts(frame: Any) -> dict[str, int]:
+    latest, ended = nw.col("is_latest"), nw.col("is_ended")
+    started = ~nw.col("started_at").is_null()
+    grade = nw.col("queue_latency_quality")
+    conditions = {
+        "runs": latest,
+        "started": latest & started,
+        "ended": latest & ended,
+        "completed": latest & (nw.col("state") == "completed"),
+        "failed": latest & (nw.col("state") == "failed"),
+        "open": latest & started & ~ended,
+        "repeated": ~latest,
+        "bounded": latest & started & (grade == "upper_bound"),
+        "gaps": latest & (grade == "gap_or_late"),
+        "last_attempt": latest & (grade == "last_attempt_only"),
+        "torn": nw.col("is_torn"),
+        "skewed": latest & nw.col("is_clock_skewed"),
+        "rerun": latest & nw.col("is_rerun_suspected"),
+        "wordless": latest
+        & (nw.col("state") == "failed")
+        & (nw.col("failed_reason").is_null() | nw.col("failed_reason").is_in(["", "null"])),
+        "states": latest & ~nw.col("state").is_in(STATES),
+        "types": latest & ~nw.col("schedule_type").is_in(SCHEDULE_TYPES),
+        "undated": nw.col("observed_at").is_null(),
+        "by_mtime": nw.col("observed_at_source") == "file_mtime",
+    }
+    flags = [nw.when(condition).then(1).otherwise(0).alias(name) for name, condition in conditions.items()]
+    sums = collected(frame.with_columns(*flags).select(nw.len().alias("records"), *(nw.col(n).sum() for n in conditions)))
+    return {name: int(value or 0) for name, value in sums.row(0, named=True).items()}
+
+
+def _coverage(counts: dict[str, int], frame: Any) -> list[_Check]:
+    started, unseen = counts["started"], counts["open"]
+    missing = counts["completed"] == 0 or unseen > counts["ended"]
+    listed = collected(
+        frame.filter(nw.col("state") != "paused")
+        .group_by("source", "org_id", "connector")
+        .agg(nw.len().alias("n"))
+    )
+    fullest = listed["n"].max() if len(listed) else 0
+    capped = listed.filter(pl.col("n") == _CAP)
+    names = ", ".join(capped["connector"].unique().sort().head(5).to_list())
+    return [
+        _Check(
+            "outcomes_missing",
+            "error",
+            unseen if missing and started else 0,
+            started,
+            f"{unseen:,} of {started:,} runs that started have no outcome here. Completed runs are not exported by today's "
+            "server, so success, failure and retry rates cannot be estimated; collect repeated exports or a dump of the queue.",
+        ),
+        _Check(
+            "row_cap",
+            "warning",
+            len(capped) if fullest == _CAP else 0,
+            len(listed),
+            f"{len(capped):,} lists hold exactly {_CAP} jobs, the most the server shows for a connector type and organisation "
+            f"({names}): busy connectors are cut off.",
+        ),
+    ]
+
+
+def _doubts(counts: dict[str, int]) -> list[_Check]:
+    started, runs, records = counts["started"], counts["runs"], counts["records"]
+
+    def check(name: str, severity: str, key: str, of: int, what: str) -> _Check:
+        return _Check(name, severity, counts[key], of, f"{counts[key]:,} of {of:,} {what}")
+
+    return [
+        check(
+            "wait_bounded",
+            "warning",
+            "bounded",
+            started,
+            "waits are upper bounds: due time or first start is not fully known. They are left out of quantiles.",
+        ),
+        check(
+            "wait_gap",
+            "warning",
+            "gaps",
+            started,
+            "waits may span a missing run of their schedule. They are left out of quantiles.",
+        ),
+        check(
+            "first_start_unknown",
+            "warning",
+            "last_attempt",
+            started,
+            "started runs were retried or stalled and keep only their last start. Their waits are left out of quantiles.",
+        ),
+        check(
+            "clock_skew",
+            "warning",
+            "skewed",
+            started,
+            "started runs start before they are due or end before they start: clocks differ, or someone promoted the job.",
+        ),
+        check(
+            "observed_by_mtime",
+            "warning",
+            "by_mtime",
+            records,
+            "records take their time of observation from the file's modification time, which copying can change.",
+        ),
+        check("observed_unknown", "warning", "undated", records, "records do not say when they were seen."),
+        check(
+            "reruns",
+            "note",
+            "rerun",
+            started,
+            "started runs were probably started again after a stall, which attempts do not count.",
+        ),
+        check(
+            "torn",
+            "note",
+            "torn",
+            records,
+            "records were read while they changed: their state contradicts their other fields.",
+        ),
+        check("no_reason", "note", "wordless", counts["failed"], "failed runs carry no reason."),
+        check("unknown_state", "note", "states", runs, "runs have a state that is not known."),
+        check("unknown_schedule", "note", "types", runs, "runs have a schedule type that is not known."),
+        check(
+            "repeated",
+            "note",
+            "repeated",
+            records,
+            "records are earlier observations of runs seen again later. Runs are counted once.",
+        ),
+    ]
+
+
+def _rejects(counts: dict[str, int], n_rejects: int) -> _Check:
+    total = counts["records"] + n_rejects
+    message = f"{n_rejects:,} of {total:,} records were refused; the rejects table says where and why. They are in no figure."
+    return _Check("rejects", "warning", n_rejects, total, message)

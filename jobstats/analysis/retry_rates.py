@@ -1,0 +1,96 @@
+"""How often do runs need another attempt, and how often does it help?"""
+
+from typing import TypeVar
+
+import narwhals as nw
+import polars as pl
+
+from jobstats.analysis.asking import By, Moment, answered, ask, collected, rate, returned
+
+Frame = TypeVar("Frame")
+RATES = (
+    ("retry_rate", "n_retried", "n"),
+    ("failure_rate", "n_failed", "n"),
+    ("recovery_rate", "n_recovered", "n_retried"),
+)
+
+
+def retry_rates(
+    jobs: Frame,
+    *,
+    by: By = None,
+    every: str | None = None,
+    since: Moment = None,
+    until: Moment = None,
+    confidence: float = 0.95,
+) -> Frame:
+    """Shares of ended runs that were retried, that failed, and of the retried that recovered, with Wilson intervals.
+
+    A run has ended when it completed or failed for good. Retried: more than one attempt. Recovered: completed on a
+    later attempt. Stalls restart a run without counting an attempt, so the retry rate is a lower bound of how often
+    work was done again; ``n_rerun`` counts the suspected ones.
+
+    Rates need the completed runs. Today's server does not export them, and any server forgets them soon. When ``jobs``
+    holds no completed run, or more runs that started without a known end than runs that ended, the rates are not
+    estimable and are null; the counts stand. This is decided for the data as a whole, before grouping.
+
+    Args:
+        jobs: A jobs table: Polars, DuckDB or Spark.
+        by: Column or columns to group by.
+        every: Length of time windows, such as ``"1h"``, ``"1d"``, ``"1w"``; weeks start on Monday, days at 0:00 UTC.
+        since: Only runs whose first start is at or after this; a datetime, ISO text or an age such as ``"7d"``.
+        until: Only runs whose first start is before this.
+        confidence: Level of the intervals.
+
+    Returns:
+        ``by`` columns, ``bucket`` (UTC start, with ``every``), ``retry_rate``, ``failure_rate``, ``recovery_rate`` each
+        followed by ``_low`` and ``_high``, ``mean_attempts``, ``n`` (ended runs), ``n_completed``, ``n_failed``,
+        ``n_retried``, ``n_recovered``, ``n_rerun``, ``n_open`` (started, end not seen) and ``is_estimable``. A rate is
+        null where its denominator is 0 or it is not estimable. Sorted by group and bucket.
+
+    Raises:
+        ArgumentError: A column, time, length or level that does not exist.
+        TableError: ``jobs`` is not a jobs table.
+
+    >>> import jobstats as js
+    >>> jobs, rejects = js.load("data/dump")
+    >>> retry_rates(jobs).select("n", "n_failed", "n_retried", "n_recovered", "is_estimable").row(0)
+    (633, 10, 20, 10, True)
+    """
+    ended, retried = nw.col("is_ended"), nw.col("is_retried")
+    started = ~nw.col("started_at").is_null()
+    at = ("started_at", "finished_at", "eligible_at", "created_at")  # torn records can lack all but the last
+    asked = ask(jobs, where=ended | started, at=at, by=by, every=every, since=since, until=until)
+    completed = nw.col("state") == "completed"
+    counts = {
+        "n": ended,
+        "n_completed": completed,
+        "n_failed": nw.col("state") == "failed",
+        "n_retried": ended & retried,
+        "n_recovered": completed & retried,
+        "n_rerun": ended & nw.col("is_rerun_suspected"),
+        "n_open": ~ended,
+    }
+    measured = (
+        asked.runs.with_columns(
+            *(nw.when(condition).then(1).otherwise(0).alias(name) for name, condition in counts.items()),
+            _attempts=nw.when(ended).then(nw.col("attempts")),
+        )
+        .group_by(asked.keys)
+        .agg(nw.col("_attempts").mean().alias("mean_attempts"), *(nw.col(name).sum() for name in counts))
+    )
+    table = answered(asked, collected(measured)).with_columns(pl.col("^n(_.*)?$").cast(pl.Int64))
+    estimable = _is_estimable(table)
+    rates = [column for name, part, whole in RATES for column in rate(part, whole, name, confidence)]
+    table = table.with_columns(rates, is_estimable=pl.lit(estimable))
+    names = [f"{name}{end}" for name, *_ in RATES for end in ("", "_low", "_high")] + ["mean_attempts"]
+    if not estimable:
+        table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in names)
+    keys = [name for name in (*asked.by, "bucket") if name in table.columns]
+    return returned(table.select(*keys, *names, *counts, "is_estimable"), jobs)
+
+
+def _is_estimable(table: pl.DataFrame) -> bool:
+    """Completed runs are there, and the ends seen are most of the ends there were."""
+    completed, ended, unseen = (int(table[name].sum()) for name in ("n_completed", "n", "n_open"))
+    return completed > 0 and ended >= unseen

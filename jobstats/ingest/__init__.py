@@ -1,0 +1,1 @@
+"""Bytes → jobs table and rejects. See :func:`jobstats.ingest.loading.load`, the only way in."""

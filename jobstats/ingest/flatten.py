@@ -1,0 +1,107 @@
+"""Records → typed columns. The only place that knows both the names of the export and those of the table."""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from jobstats.contract import JobStatus, Refusal
+from jobstats.table import RECORD_SCHEMA
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Seen(NamedTuple):
+    """Where and when a record was observed."""
+
+    source: str
+    observed_ms: int | None = None
+    observed_from: str | None = None
+
+
+def flatten(record: dict[str, Any], job: JobStatus, seen: Seen) -> tuple[Any, ...]:
+    """One row in the order of ``table.RECORD_COLUMNS``: the validated job, and the JSON text of what is nested.
+
+    Raises:
+        Refusal: A number in the nested JSON is too large to be written as JSON again.
+    """
+    data, schedule = job.data, job.data.schedule_config
+    percentage, current, total = _progress(job.progress)
+    exported = record["data"]
+    return (
+        job.id,
+        job.name,
+        data.org_id,
+        data.user_id,
+        data.connector,
+        data.connector_id,
+        job.state,
+        job.attempts_made,
+        job.failed_reason,
+        job.timestamp,
+        job.processed_on,
+        job.finished_on,
+        job.delay,
+        percentage,
+        current,
+        total,
+        _json(job.progress, "progress"),
+        schedule.schedule_type,
+        schedule.is_enabled is not False,
+        schedule.timezone or "UTC",
+        schedule.cron,
+        schedule.every_ms,
+        _epoch_ms(schedule.at),
+        _json(exported.get("scheduleConfig", exported.get("schedule_config")), "data.scheduleConfig"),
+        _epoch_ms(data.timestamp),
+        _json(data.metadata, "data.metadata"),
+        _json(_extra(job), ""),
+        seen.observed_ms,
+        seen.observed_from,
+        seen.source,
+    )
+
+
+def frame(rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:
+    """Rows of :func:`flatten` as a frame; instants, integers until here, become UTC timestamps."""
+    integers = {name: pl.Int64 if dtype.is_temporal() else dtype for name, dtype in RECORD_SCHEMA.items()}
+    columns = list(zip(*rows, strict=True)) or [()] * len(integers)
+    series = [
+        pl.Series(name, list(values), dtype=dtype, strict=True)
+        for (name, dtype), values in zip(integers.items(), columns, strict=True)
+    ]
+    return pl.DataFrame(series).cast(dict(RECORD_SCHEMA))
+
+
+def _progress(progress: Any) -> tuple[float | None, float | None, float | None]:
+    """Percentage, current and total of either form; other forms that BullMQ allows stay in the JSON column."""
+    if isinstance(progress, dict):
+        return tuple(_number(progress.get(key)) for key in ("percentage", "current", "total"))  # type: ignore[return-value]
+    return _number(progress), None, None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _epoch_ms(instant: datetime | None) -> int | None:
+    if instant is None:
+        return None
+    since = instant - _EPOCH
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+
+
+def _extra(job: JobStatus) -> dict[str, Any] | None:
+    outer, inner = job.__pydantic_extra__ or {}, job.data.__pydantic_extra__ or {}
+    return (outer | ({"data": inner} if inner else {})) or None
+
+
+def _json(value: Any, field: str) -> str | None:
+    if value is None:
+        return None
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        raise Refusal(field, f"{field or 'record'}: holds a number beyond the range of JSON readers") from None

@@ -1,0 +1,224 @@
+"""Bytes → would-be records: NDJSON, JSON arrays, single records and API envelopes, told apart by their content.
+
+A text whose first line is a complete JSON value is read line by line; each line is a record, an array of records
+or an envelope, so a minified array is simply a file of one line. Any other text is one document over many lines, or
+damaged: then whatever can still be told apart is, and the rest counts as one record, refused.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
+from itertools import chain
+from typing import Any, NamedTuple
+
+from jobstats.contract import Refusal, decode
+
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\r\n]*")
+_BLANK = b" \t\r\n"
+
+
+class Item(NamedTuple):
+    """What counts as one record: a decoded value, or a problem that kept it from being decoded.
+
+    ``line`` is the 1-based line of the file, ``index`` the 0-based place in an array. ``text`` gives the exact
+    source on demand, because only rejects need it.
+    """
+
+    value: Any
+    text: Callable[[], bytes]
+    line: int | None
+    index: int | None
+    problem: str | None = None
+
+
+class Empty(NamedTuple):
+    """An envelope without records: an error body, a 404, or an organisation without jobs."""
+
+
+Found = Item | Empty
+
+
+def split(pieces: Iterable[bytes]) -> Iterator[Found]:
+    """Every would-be record of a text that comes in pieces, in order."""
+    lines = _numbered_lines(pieces)
+    first = next((line for line in lines if line[1].strip(_BLANK)), None)
+    if first is None:
+        return
+    if first[1].startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        yield _damage(first[1], first[0], None, "UTF-16 text; save it as UTF-8")
+        return
+    try:
+        decode(first[1])
+    except Refusal:
+        yield from _document([first, *lines])
+    else:
+        yield from _line_by_line(chain([first], lines))
+
+
+def contained(value: Any, text: Callable[[], bytes], line: int | None) -> Iterator[Found]:
+    """The records in one decoded JSON value: itself, the elements of an array, or the contents of an envelope."""
+    if is_envelope(value):
+        data = value.get("data")
+        if data is None or data == []:
+            yield Empty()
+        elif isinstance(data, list):
+            yield from _elements_of(data, text, line)
+        elif isinstance(data, dict):
+            yield Item(data, text, line, None)
+        else:
+            yield Item(None, text, line, None, "data: expected an array, an object or null in an envelope")
+    elif isinstance(value, list):
+        yield from _elements_of(value, text, line)
+    else:
+        yield Item(value, text, line, None)
+
+
+def is_envelope(value: Any) -> bool:
+    """Whether a value wraps records rather than being one: an answer of the API, or an error body."""
+    if not isinstance(value, dict) or not {"name", "state", "timestamp"}.isdisjoint(value):
+        return False
+    return "success" in value or isinstance(value.get("error"), dict) or isinstance(value.get("data"), list)
+
+
+def _elements_of(values: list[Any], text: Callable[[], bytes], line: int | None) -> Iterator[Item]:
+    @cache
+    def sources() -> list[bytes]:
+        source = _as_text(text())
+        return [_as_bytes(source[span]) for span in _spans(source)]
+
+    def source_of(index: int) -> bytes:
+        # An envelope with two "data" was decoded by its last and is cut by its first.
+        return sources()[index] if index < len(sources()) else text()
+
+    for index, value in enumerate(values):
+        yield Item(value, partial(source_of, index), line, index)
+
+
+def _numbered_lines(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines with their 1-based numbers."""
+    number, unfinished = 1, [b""]
+    for piece in _without_bom(pieces):
+        head, *lines = piece.split(b"\n")
+        unfinished.append(head)
+        for line in lines:
+            yield number, b"".join(unfinished)
+            number, unfinished = number + 1, [line]
+    yield number, b"".join(unfinished)
+
+
+def _without_bom(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    iterator = iter(pieces)
+    if (first := next(iterator, None)) is not None:
+        yield first.removeprefix(codecs.BOM_UTF8)
+    yield from iterator
+
+
+def _line_by_line(lines: Iterable[tuple[int, bytes]]) -> Iterator[Found]:
+    for number, raw in lines:
+        line = raw.strip(_BLANK)
+        if not line:
+            continue
+        try:
+            value = decode(line)
+        except Refusal as refusal:
+            yield _damage(line, number, None, refusal.reason)
+        else:
+            yield from contained(value, partial(bytes, line), number)
+
+
+def _document(lines: list[tuple[int, bytes]]) -> Iterator[Found]:
+    """One JSON value over many lines; failing that, what can be saved of it; failing that, broken lines."""
+    whole = b"\n".join(line for _, line in lines).strip(_BLANK)
+    try:
+        value = decode(whole)
+    except Refusal as refusal:
+        if _array_start(_as_text(whole)) is not None:
+            yield from _saved(_as_text(whole), refusal.reason)
+        elif _are_records(lines):
+            yield from _line_by_line(lines)
+        else:
+            yield _damage(whole, lines[0][0], None, refusal.reason)
+    else:
+        yield from contained(value, partial(bytes, whole), lines[0][0])
+
+
+def _are_records(lines: list[tuple[int, bytes]]) -> bool:
+    """Whether broken text is NDJSON after all: each line opens an object, or one is an object by itself."""
+    texts = [text for _, line in lines if (text := line.strip(_BLANK))]
+    return all(text.startswith(b"{") for text in texts) or any(map(_is_object, texts))
+
+
+def _is_object(text: bytes) -> bool:
+    try:
+        return isinstance(decode(text), dict)
+    except Refusal:
+        return False
+
+
+def _saved(source: str, reason: str) -> Iterator[Item]:
+    """The elements of a damaged array up to the damage, and the rest of the text as one refused record."""
+    index, end, is_found = 0, _array_start(source) or 0, False
+    for index, span in enumerate(_spans(source), start=1):
+        end, text = span.stop, _as_bytes(source[span])
+        try:
+            yield Item(decode(text), partial(bytes, text), None, index - 1)
+        except Refusal as refusal:
+            is_found = True
+            yield _damage(text, None, index - 1, refusal.reason)
+    rest = source[end:].strip(" \t\r\n,]}")
+    if rest or not is_found:
+        yield _damage(_as_bytes(rest), None, index, reason)
+
+
+def _spans(source: str) -> Iterator[slice]:
+    """Where each element of the array in ``source`` lies, until the array ends or makes no sense."""
+    position = _array_start(source)
+    while position is not None:
+        start = _skip(source, position)
+        try:
+            _, end = _DECODER.raw_decode(source, start)
+        except (ValueError, RecursionError):
+            return
+        yield slice(start, end)
+        following = _skip(source, end)
+        position = following + 1 if source[following : following + 1] == "," else None
+
+
+def _array_start(source: str) -> int | None:
+    """The position behind the bracket that opens the records: of the document, or of ``data`` in an envelope."""
+    position = _skip(source, 0)
+    if source[position : position + 1] == "[":
+        return position + 1
+    if source[position : position + 1] != "{":
+        return None
+    position += 1
+    try:
+        while True:
+            key, position = _DECODER.raw_decode(source, _skip(source, position))
+            position = _skip(source, _skip(source, position) + 1)
+            if key == "data" and source[position : position + 1] == "[":
+                return position + 1
+            _, position = _DECODER.raw_decode(source, position)
+            position = _skip(source, position) + 1
+    except (ValueError, RecursionError):
+        return None
+
+
+def _skip(source: str, position: int) -> int:
+    match = _SPACE.match(source, position)
+    return match.end() if match else position
+
+
+def _damage(text: bytes, line: int | None, index: int | None, problem: str) -> Item:
+    return Item(None, partial(bytes, text), line, index, problem)
+
+
+def _as_text(source: bytes) -> str:
+    return source.decode("utf-8", "surrogateescape")
+
+
+def _as_bytes(source: str) -> bytes:
+    return source.encode("utf-8", "surrogateescape")

@@ -1,0 +1,148 @@
+"""``load``: any export as the jobs table and the rejects, with nothing lost between them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from jobstats.contract import Refusal, decode, parse
+from jobstats.ingest import rejects as rejected
+from jobstats.ingest.flatten import Seen, flatten, frame
+from jobstats.ingest.framing import Empty, Found, Item, contained, split
+from jobstats.ingest.sources import Document, Objects, Progress, Skipped, as_json, chunks, find
+from jobstats.timing import add_times
+
+_ROWS_PER_FRAME = 50_000
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What :func:`load` found. Unpacks to the two frames: ``jobs, rejects = load(…)``."""
+
+    jobs: pl.DataFrame
+    rejects: pl.DataFrame
+    n_files: int
+    n_without_records: int
+    """Envelopes that answer without records: error bodies, 404s, organisations without jobs."""
+    skipped: tuple[str, ...]
+    """Files of a folder that are not named like exports."""
+
+    @property
+    def n_records(self) -> int:
+        """Records in: accepted and rejected."""
+        return len(self.jobs) + len(self.rejects)
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        return iter((self.jobs, self.rejects))
+
+
+@dataclass
+class _Tally:
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    refused: list[tuple[Any, ...]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    n_items: int = 0
+    n_files: int = 0
+    n_empty: int = 0
+
+    def flush(self) -> None:
+        self.frames.append(frame(self.rows))
+        self.rows = []
+
+
+def load(source: Any, *, observed_at: datetime | None = None, progress: Progress | None = None) -> Loaded:
+    """Exported JobStatus records as one flat, typed jobs table, and every record that could not be one.
+
+    Args:
+        source: A path, several paths, a folder (searched for ``.json``, ``.ndjson``, ``.jsonl``, also ``.gz`` and
+            ``.zst``), a glob, bytes, an open file, a record, or a list of records as dicts or Pydantic objects. A text
+            may be NDJSON, a JSON array, one record or API envelopes, and may be compressed with gzip or zstd.
+        observed_at: When the records were seen. Otherwise an ISO time in the file's name says so
+            (``2026-11-23T135450.552Z_….json``), else the file's modification time; ``observed_at_source`` keeps which.
+        progress: Called with bytes read and bytes known of the file being read.
+
+    Returns:
+        ``jobs`` (see :func:`jobstats.table.describe` for its columns), one row a record in the order read, and
+        ``rejects``: ``source``, ``line`` (1-based), ``index`` (0-based, in an array), ``field``, ``reason``, ``raw``
+        (the first 2,000 bytes) and ``raw_bytes``. Accepted and rejected are all records there were.
+
+    Raises:
+        SourceError: A path does not exist, a glob matches nothing, a folder holds no exports.
+
+    >>> record = {"id": "1", "name": "crawl-drive-7", "timestamp": 1795443252238, "attemptsMade": 1,
+    ...     "processedOn": 1795443252738, "finishedOn": 1795443253000, "state": "completed",
+    ...     "data": {"connector": "Drive", "connectorId": "7", "orgId": "o", "userId": "u",
+    ...         "timestamp": "2026-11-23T14:10:06.921Z",
+    ...         "scheduleConfig": {"scheduleType": "daily", "hour": 3, "minute": 0}}}
+    >>> jobs, rejects = load([record, record | {"attemptsMade": "1"}])
+    >>> jobs.select("connector", "schedule_cron", "queue_latency_ms").row(0)
+    ('Drive', '0 3 * * *', 500)
+    >>> rejects.select("index", "field", "reason").row(0)
+    (1, 'attemptsMade', 'attemptsMade: expected an integer, found "1"')
+    """
+    tally = _Tally()
+    for document in find(source, observed_at):
+        if isinstance(document, Skipped):
+            tally.skipped.append(document.path)
+            continue
+        tally.n_files += isinstance(document, Document)
+        for item in _items(document, progress):
+            _judge(item, document.seen, tally)
+    tally.flush()
+    jobs = add_times(pl.concat(tally.frames))
+    refused = rejected.frame(tally.refused)
+    if len(jobs) + len(refused) != tally.n_items:
+        raise AssertionError(f"{tally.n_items} records in, {len(jobs)} accepted and {len(refused)} rejected out")
+    return Loaded(jobs, refused, tally.n_files, tally.n_empty, tuple(tally.skipped))
+
+
+def _items(document: Document | Objects, progress: Progress | None) -> Iterator[Found]:
+    if isinstance(document, Objects):
+        yield from _objects(document.values)
+        return
+    damage: list[str] = []
+    yield from split(_undamaged(document, progress, damage))
+    for reason in damage:
+        yield Item(None, bytes, None, None, reason)
+
+
+def _undamaged(document: Document, progress: Progress | None, damage: list[str]) -> Iterator[bytes]:
+    """The bytes of a document as far as they can be read; what stopped the reading is noted, not raised."""
+    try:
+        yield from chunks(document, progress)
+    except OSError as error:
+        damage.append(error.strerror or str(error))
+
+
+def _objects(values: list[Any]) -> Iterator[Found]:
+    for index, value in enumerate(values):
+        try:
+            text = as_json(value)
+            decoded = decode(text)
+        except Refusal as refusal:
+            shown = repr(value).encode("utf-8", "backslashreplace")
+            yield Item(None, shown.__bytes__, None, index, refusal.reason)
+            continue
+        for found in contained(decoded, text.__bytes__, None):
+            yield found if isinstance(found, Empty) or found.index is not None else found._replace(index=index)
+
+
+def _judge(item: Found, seen: Seen, tally: _Tally) -> None:
+    """Accept or refuse one would-be record."""
+    if isinstance(item, Empty):
+        tally.n_empty += 1
+        return
+    tally.n_items += 1
+    try:
+        if item.problem:
+            raise Refusal("", item.problem)
+        tally.rows.append(flatten(item.value, parse(item.value), seen))
+    except Refusal as refusal:
+        tally.refused.append(
+            rejected.row(seen.source, item.line, item.index, refusal.field, refusal.reason, item.text())
+        )
+    if len(tally.rows) >= _ROWS_PER_FRAME:
+        tally.flush()

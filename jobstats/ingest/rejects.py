@@ -1,0 +1,40 @@
+"""Records that could not be accepted: bad rows are data, not an exception and not a log line."""
+
+from typing import Any
+
+import polars as pl
+
+RAW_BYTES_KEPT = 2_000
+"""How much of a refused text is kept; ``raw_bytes`` has its whole length."""
+
+SCHEMA = pl.Schema(
+    {
+        "source": pl.String,  # file, or kind of object
+        "line": pl.Int64,  # 1-based line of the file; null where a document is not read by lines
+        "index": pl.Int64,  # 0-based place in an array or list
+        "field": pl.String,  # path in the record; empty when the text is no record at all
+        "reason": pl.String,  # what was wrong, what was found, what would be right
+        "raw": pl.String,  # the first 2,000 bytes as found; bytes that are not UTF-8 as \xNN
+        "raw_bytes": pl.Int64,  # length of the whole
+    }
+)
+
+
+def row(source: str, line: int | None, index: int | None, field: str, reason: str, text: bytes) -> tuple[Any, ...]:
+    """One reject in the order of :data:`SCHEMA`."""
+    raw = text[:RAW_BYTES_KEPT].decode("utf-8", "backslashreplace")
+    return source, line, index, field, reason, raw, len(text)
+
+
+def frame(rows: list[tuple[Any, ...]]) -> pl.DataFrame:
+    """The rejects frame."""
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def by_reason(rejects: pl.DataFrame) -> pl.DataFrame:
+    """How often each field was refused, and the first reason: ``field``, ``reason``, ``n``; most frequent first."""
+    return (
+        rejects.group_by("field", maintain_order=True)
+        .agg(reason=pl.col("reason").first(), n=pl.len())
+        .sort("n", "field", descending=[True, False])
+    )

@@ -1,0 +1,111 @@
+"""Failure text → redacted template: what stays the same when the same thing goes wrong again.
+
+A pure function of one text, on the linear-time regex engine of Polars, so a template never depends on what else
+is in the data. Secrets and personal data are removed first. Codes that carry meaning (HTTP status, errno, quoted
+error names) are kept, everything that differs from run to run becomes a typed placeholder.
+"""
+
+from typing import NamedTuple
+
+import polars as pl
+
+NO_REASON = "(no reason given)"
+"""Template of a failure without text: absent, empty, or the string "null" of a thrown non-Error."""
+
+_HEAD_CHARACTERS = 2_000
+_TEMPLATE_CHARACTERS = 300
+
+
+class Rule(NamedTuple):
+    """One replacement; ``$1`` is the first group."""
+
+    name: str
+    pattern: str
+    replacement: str
+
+
+# The order is the meaning: a secret must go before a mask can cut it in two, and a code must be marked before
+# numbers are masked. Marks are characters of the private use area, which the first rule takes out of the input.
+RULES = (
+    # clean
+    Rule("terminal colours", r"\x1b\[[0-9;?]*[ -/]*[@-~]", ""),
+    Rule("invisible", r"[\p{Cf}\p{Co}\x00-\x08\x0b-\x1f\x7f-\x9f]", " "),
+    # head: the last line of a Python traceback is its exception; JavaScript puts frames below the message
+    Rule("python traceback", r"(?s)^\s*Traceback \(most recent call last\):.*\n(\S[^\n]*)\s*$", "$1"),
+    Rule("javascript frames", r"(?m)^\s+at .*$", ""),
+    Rule("blank", r"\s+", " "),
+    # secrets and personal data
+    Rule("private key", r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|$)", "<key>"),
+    Rule("url", r"(?i)\b([a-z][a-z0-9+.-]*)://[^\s\"'<>\\)\]}]+", "$1://<url>"),
+    Rule("jwt", r"\beyJ[\w-]+\.[\w-]+(\.[\w-]*)?", "<token>"),
+    Rule("authorization", r"(?i)\b(bearer|basic|token)\s+[\w.~+/=-]{8,}", "$1 <token>"),
+    Rule(
+        "named secret",
+        r"(?i)\b([\w-]*(?:password|passwd|pwd|secret|api[_-]?key|access[_-]?key|token|credential|cookie|session|signature)[\w-]*)"
+        r"([\"']?\s*[:=]\s*[\"']?)[^\s\"',;&}]+",
+        "$1$2<secret>",
+    ),
+    Rule(
+        "vendor token",
+        r"\b(?:xox[a-z]-|xapp-|gh[a-z]_|github_pat_|glpat-|sk-|sk_live_|pk_live_|rk_live_|AKIA|ASIA|AIza|ya29\.|1//|SG\.|shp[a-z]{2}_|dop_v1_|npm_|pypi-|ATATT|EAA)[\w./+=-]{8,}",
+        "<token>",
+    ),
+    Rule("e-mail", r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", "<email>"),
+    Rule("home directory", r"(?i)(/home/|/users/|c:\\users\\)[^/\\\s\"']+", "$1<user>"),
+    # protect what carries meaning: the digits that follow these words are the error's name
+    Rule(
+        "code",
+        r"(?i)\b(status(?: ?code)?|http(?:/\d(?:\.\d)?)?|httperror|code|errno|error|err|winerror|sqlstate|exit code|response code|signal)([ :=#\"'(\[]{1,3})(\d{1,5})\b",
+        "${1}${2}\ue000${3}\ue001",
+    ),
+    Rule("named code", r"\b(AADSTS|E|ORA-|SQLSTATE |WSA|TS)(\d{3,6})\b", "\ue000${1}${2}\ue001"),
+    Rule("http reason", r"\b([1-5]\d\d) ((?:[A-Z][a-z]+)(?: [A-Z][a-z]+)*)", "\ue000${1}\ue001 ${2}"),
+    # mask what differs
+    Rule("uuid", r"(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uuid>"),
+    Rule("time", r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?", "<time>"),
+    Rule("date", r"\b\d{4}-\d\d-\d\d\b", "<date>"),
+    Rule("address", r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?\b", "<ip>"),
+    Rule("ipv6", r"(?i)(?:\b[0-9a-f]{1,4}:){3,7}[0-9a-f]{1,4}\b|::1\b|::ffff:<ip>", "<ip>"),
+    Rule("host", r"(?i)\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|dev|cloud|local|internal|app|ai|co)(?::\d{1,5})?\b", "<host>"),
+    Rule("path", r"(^|[\s\"'(=:])(?:/[\w.@%+~-]+){2,}/?", "${1}<path>"),
+    Rule("hexadecimal", r"(?i)\b(?:0x)?[0-9a-f]*(?:\d[a-f]|[a-f]\d)[0-9a-f]{6,}\b", "<hex>"),
+    Rule("long identifier", r"\b[\w-]*(?:\d[A-Za-z_-]|[A-Za-z_-]\d)[\w-]*(?:\d[\w-]*){3,}\b", "<id>"),
+    Rule(
+        "opaque identifier",
+        r"\b(?:\d[\w-]{19,}|[\w-]{5,}\d[\w-]{14,}|[\w-]{10,}\d[\w-]{9,}|[\w-]{15,}\d[\w-]{4,}|[\w-]{19,}\d)\b",
+        "<id>",
+    ),
+    Rule("base64", r"\b[A-Za-z0-9+/_-]{32,}={0,2}", "<base64>"),
+    Rule("number", r"(^|[^\w\ue000])[-+]?\d+(?:[.,:]\d+)*(?:%|\b)", "${1}<n>"),
+    Rule("number with unit", r"(^|[^\w\ue000])\d+(?:\.\d+)?(ms|s|m|h|d|k?b|mb|gb|px)\b", "${1}<n>${2}"),
+    # tidy
+    Rule("marks", r"[\u{E000}\u{E001}]", ""),
+    Rule("repeats", r"(<(?:n|id|hex|uuid)>)(?:[ ,;|-]*<(?:n|id|hex|uuid)>)+", "${1}"),
+    Rule("blank again", r"\s+", " "),
+)
+
+
+def classify(texts: pl.Series) -> pl.DataFrame:
+    """The template of each failure text, row by row.
+
+    Args:
+        texts: Failure texts; null, empty and ``"null"`` are failures without a reason.
+
+    Returns:
+        ``template``, at most 300 characters, one row a text in the same order.
+
+    >>> classify(pl.Series(["connect ECONNREFUSED 10.0.0.7:6379", "Request failed with status code 429", None]))["template"].to_list()
+    ['connect ECONNREFUSED <ip>', 'Request failed with status code 429', '(no reason given)']
+    """
+    distinct = texts.cast(pl.String).alias("text").unique(maintain_order=True).to_frame()
+    masked = pl.col("text").str.slice(0, _HEAD_CHARACTERS)
+    for rule in RULES:
+        masked = masked.str.replace_all(rule.pattern, rule.replacement)
+    masked = masked.str.strip_chars()
+    long = masked.str.len_chars() > _TEMPLATE_CHARACTERS
+    shown = pl.when(long).then(masked.str.slice(0, _TEMPLATE_CHARACTERS - 1) + "…").otherwise(masked)
+    missing = masked.is_null() | masked.is_in(["", "null", "undefined"])
+    templates = distinct.with_columns(template=pl.when(missing).then(pl.lit(NO_REASON)).otherwise(shown))
+    return texts.cast(pl.String).alias("text").to_frame().join(
+        templates, on="text", how="left", nulls_equal=True, maintain_order="left"
+    ).select("template")

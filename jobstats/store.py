@@ -1,0 +1,99 @@
+"""The jobs table as Parquet: one file anyone can query with any Parquet tool, and the rejects beside it."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from jobstats.errors import SourceError, TableError
+from jobstats.ingest.loading import Loaded
+from jobstats.ingest.rejects import SCHEMA as REJECTS_SCHEMA
+from jobstats.table import FORMAT_VERSION, check_columns, with_descriptions
+
+_JOBS, _REJECTS = "jobs.parquet", "rejects.parquet"
+_DICTIONARY = ["org_id", "connector", "state", "schedule_type", "eligible_source", "start_source", "source"]
+
+
+def write(loaded: Loaded, to: str | os.PathLike[str]) -> Path:
+    """Write jobs and rejects as Parquet and return the path of the jobs.
+
+    Args:
+        loaded: What :func:`jobstats.load` returned.
+        to: A ``.parquet`` file, with the rejects beside it as ``<name>.rejects.parquet``; or a folder, made when
+            missing, for ``jobs.parquet`` and ``rejects.parquet``. What is there is replaced, each file at once.
+
+    Raises:
+        SourceError: The place cannot be written.
+    """
+    jobs_path, rejects_path = _places(Path(to))
+    try:
+        jobs_path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(loaded.rejects, rejects_path)
+        _replace(loaded.jobs, jobs_path)
+    except OSError as error:
+        raise SourceError(f"{to}: cannot be written: {error.strerror or error}") from error
+    return jobs_path
+
+
+def scan(path: str | os.PathLike[str]) -> pl.LazyFrame:
+    """The jobs table in a Parquet file or folder, lazily: only what a query needs is read.
+
+    Raises:
+        SourceError: Nothing is there.
+        TableError: It is not a jobs table, or one of a newer version of jobstats.
+    """
+    jobs_path, _ = _places(Path(path))
+    if not jobs_path.exists():
+        raise SourceError(f"{jobs_path}: no such file; write it with jobstats load … --to {path}")
+    try:
+        schema = pq.read_schema(jobs_path)
+    except (OSError, ValueError) as error:
+        raise TableError(f"{jobs_path}: not a Parquet file: {error}") from error
+    version = (schema.metadata or {}).get(b"jobstats_format", b"0").decode()
+    if version.isdigit() and int(version) > FORMAT_VERSION:
+        raise TableError(
+            f"{jobs_path}: written in format {version}, this jobstats reads up to {FORMAT_VERSION}; upgrade jobstats"
+        )
+    check_columns(schema.names, str(jobs_path))
+    return pl.scan_parquet(jobs_path)
+
+
+def read(path: str | os.PathLike[str]) -> Loaded:
+    """What :func:`write` wrote.
+
+    Raises:
+        SourceError: Nothing is there.
+        TableError: It is not a jobs table, or one of a newer version of jobstats.
+    """
+    jobs = scan(path).collect()
+    _, rejects_path = _places(Path(path))
+    rejects = pl.read_parquet(rejects_path) if rejects_path.exists() else pl.DataFrame(schema=REJECTS_SCHEMA)
+    return Loaded(jobs, rejects, n_files=1, n_without_records=0, skipped=())
+
+
+def is_written(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is, or would be, something :func:`read` reads rather than an export."""
+    place = Path(path)
+    return place.suffix == ".parquet" or (place / _JOBS).exists()
+
+
+def _places(to: Path) -> tuple[Path, Path]:
+    if to.suffix == ".parquet":
+        return to, to.with_suffix(".rejects.parquet")
+    return to / _JOBS, to / _REJECTS
+
+
+def _replace(table: pl.DataFrame, path: Path) -> None:
+    """Write beside the target and rename over it, so that no reader ever sees half a file."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(handle)
+    try:
+        arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
+        dictionary = [name for name in _DICTIONARY if name in arrow.column_names]
+        pq.write_table(with_descriptions(arrow), temporary, compression="zstd", use_dictionary=dictionary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

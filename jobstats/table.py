@@ -1,0 +1,122 @@
+"""The jobs table: every column with its type, unit and meaning.
+
+This is the single declaration. The loader builds frames from it, Parquet files carry its descriptions, the
+documentation is printed from it. Instants end in ``_at`` (UTC, milliseconds), lengths in ``_ms`` (integers, exact
+on every engine), booleans start with ``is_``.
+"""
+
+from typing import NamedTuple
+
+import polars as pl
+import pyarrow as pa
+
+from jobstats.errors import TableError
+
+FORMAT_VERSION = 1
+"""Version of the jobs table, written into every Parquet file. A reader refuses a newer one."""
+
+_AT = pl.Datetime("ms", "UTC")
+
+
+class Column(NamedTuple):
+    """One column of the jobs table."""
+
+    name: str
+    dtype: pl.DataType | type[pl.DataType]
+    unit: str
+    description: str
+
+
+RECORD_COLUMNS = (
+    Column("job_id", pl.String, "", "id of the job; null when the export had none"),
+    Column("name", pl.String, "", "name of the job, as exported"),
+    Column("org_id", pl.String, "", "organisation that owns the connector"),
+    Column("user_id", pl.String, "", "user who made the schedule"),
+    Column("connector", pl.String, "", "kind of connector, such as Drive or SharePoint Online"),
+    Column("connector_id", pl.String, "", "instance of the connector; null from servers before December 2025"),
+    Column("state", pl.String, "", "state as exported; read a moment after the other fields"),
+    Column("attempts_made", pl.Int64, "attempts", "attempts that had ended, as exported; a stalled attempt is not counted"),
+    Column("failed_reason", pl.String, "", "message of the last error, as exported; survives a later success"),
+    Column("created_at", _AT, "UTC", "timestamp: when the job was put into the queue, mostly long before it was due"),
+    Column("processed_at", _AT, "UTC", "processedOn: start of the latest attempt"),
+    Column("finished_at", _AT, "UTC", "finishedOn: end of the final attempt"),
+    Column("delay_ms", pl.Int64, "ms", "current delay, as exported: 0 once promoted, the backoff while a retry waits"),
+    Column("progress_pct", pl.Float64, "percent", "progress as a number, or its percentage"),
+    Column("progress_current", pl.Float64, "items", "progress.current"),
+    Column("progress_total", pl.Float64, "items", "progress.total"),
+    Column("progress_json", pl.String, "JSON", "progress as exported, whatever its form"),
+    Column("schedule_type", pl.String, "", "hourly, daily, weekly, monthly, custom, once, interval, or an unknown type"),
+    Column("schedule_enabled", pl.Boolean, "", "isEnabled; true when not said, as on the server"),
+    Column("schedule_timezone", pl.String, "IANA", "time zone of the schedule; UTC when not said, as on the server"),
+    Column("schedule_cron", pl.String, "cron", "cron expression as the server builds it; null for once and interval"),
+    Column("schedule_every_ms", pl.Int64, "ms", "interval between runs; null for all other types"),
+    Column("schedule_at", _AT, "UTC", "time of a one-time schedule; null for all other types"),
+    Column("schedule_json", pl.String, "JSON", "scheduleConfig as exported, either shape"),
+    Column("requested_at", _AT, "UTC", "data.timestamp: when the schedule was made, the same in all its runs"),
+    Column("metadata_json", pl.String, "JSON", "data.metadata as exported"),
+    Column("extra_json", pl.String, "JSON", "keys outside the contract, from the record and (under data) from its data"),
+    Column("observed_at", _AT, "UTC", "when the record was seen; null when nothing says"),
+    Column("observed_at_source", pl.String, "", "caller, file_name, file_mtime, or null"),
+    Column("source", pl.String, "", "file the record came from, or the kind of object"),
+)
+"""What a record says, and where and when it was seen."""
+
+TIME_COLUMNS = (
+    Column("schedule_key", pl.String, "", "schedule half of a repeat: id; null otherwise"),
+    Column("iteration_at", _AT, "UTC", "nominal fire time, the other half of a repeat: id; null otherwise"),
+    Column("eligible_at", _AT, "UTC", "when the run could first start; null when unknown"),
+    Column("eligible_source", pl.String, "", "evidence for eligible_at, see jobstats.timing"),
+    Column("started_at", _AT, "UTC", "first start of the run; null when it has not started"),
+    Column("start_source", pl.String, "", "evidence for started_at, see jobstats.timing"),
+    Column("queue_latency_ms", pl.Int64, "ms", "started_at - eligible_at; null when either is unknown"),
+    Column("queue_latency_quality", pl.String, "", "exact, upper_bound, gap_or_late, last_attempt_only, unknown"),
+    Column("queue_latency_literal_ms", pl.Int64, "ms", "processedOn - timestamp - delay with the delay as exported"),
+    Column("processing_ms", pl.Int64, "ms", "finished_at - processed_at: the last attempt only"),
+    Column("turnaround_ms", pl.Int64, "ms", "finished_at - eligible_at"),
+    Column("attempts", pl.Int64, "attempts", "attempts that have ended, at least 1 for an ended run"),
+    Column("is_ended", pl.Boolean, "", "completed or failed"),
+    Column("is_retried", pl.Boolean, "", "more than one attempt, ended or under way"),
+    Column("is_rerun_suspected", pl.Boolean, "", "started more often than its attempts say: a stall"),
+    Column("is_torn", pl.Boolean, "", "state contradicts the other fields: trust these for times"),
+    Column("is_clock_skewed", pl.Boolean, "", "starts before it is eligible or ends before it starts"),
+    Column("is_latest", pl.Boolean, "", "newest observation of its run; analyses count these rows only"),
+)
+"""What the loader concludes from all records together; see :mod:`jobstats.timing`."""
+
+COLUMNS = RECORD_COLUMNS + TIME_COLUMNS
+RECORD_SCHEMA = pl.Schema({column.name: column.dtype for column in RECORD_COLUMNS})
+SCHEMA = pl.Schema({column.name: column.dtype for column in COLUMNS})
+RUN_KEY = ("org_id", "job_id", "created_at")
+"""Identity of a run. The id alone is not enough: BullMQ uses the id of a one-time job again."""
+
+
+def describe() -> pl.DataFrame:
+    """The columns of the jobs table with type, unit and meaning.
+
+    Returns:
+        ``column``, ``type``, ``unit``, ``description``; one row a column, in table order.
+
+    >>> describe().row(6)
+    ('state', 'String', '', 'state as exported; read a moment after the other fields')
+    """
+    rows = [(column.name, str(column.dtype), column.unit, column.description) for column in COLUMNS]
+    return pl.DataFrame(rows, schema=["column", "type", "unit", "description"], orient="row")
+
+
+def with_descriptions(table: pa.Table) -> pa.Table:
+    """An Arrow table with unit and description of each jobs column in its field metadata, and the format version."""
+    known = {column.name: column for column in COLUMNS}
+    fields = [
+        field.with_metadata({"unit": known[field.name].unit, "description": known[field.name].description})
+        if field.name in known
+        else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields, metadata={"jobstats_format": str(FORMAT_VERSION)}))
+
+
+def check_columns(names: list[str], source: str) -> None:
+    """Raise a TableError that names what a jobs table has and this frame lacks."""
+    if missing := [name for name in SCHEMA if name not in names]:
+        shown = ", ".join(missing[:4]) + (" …" if len(missing) > 4 else "")
+        raise TableError(f"{source}: not a jobs table, it lacks {shown}; load the export with jobstats first")

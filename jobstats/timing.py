@@ -1,0 +1,300 @@
+"""What happened when: due times, first starts and waits, recovered from what a record no longer says.
+
+Queue latency is the wait between becoming eligible and starting: *processedOn - timestamp - delay*. Three facts of
+BullMQ 5 make the obvious reading of that formula wrong, and this module right it with evidence from all records:
+
+* ``delay`` is set to 0 when a delayed job is promoted (promoteDelayedJobs.lua), and every scheduled crawl starts
+  delayed. The delay a run was created with is recovered as ``eligible_at``; ``eligible_source`` says from what:
+
+  ========================= ============================================================================ =======
+  ``observed``              a record of the run while it was still pending: timestamp + delay            exact
+  ``id_suffix``             the fire time in a ``repeat:`` id                                            exact
+  ``id_suffix_offset``      the same, plus the constant offset that BullMQ 5.36-5.58.7 adds to an        exact
+                            interval schedule, learned from other runs of the schedule
+  ``id_suffix_lower_bound`` the same with that offset unknown: eligible then or later                    bound
+  ``scheduled_time``        the time of a one-time schedule, not before the job was created              exact
+  ``immediate``             none of these: the job was created without a delay                           exact
+  ========================= ============================================================================ =======
+
+* ``processedOn`` is the start of the *latest* attempt (prepareJobForProcessing.lua). The first one is ``started_at``,
+  and ``start_source`` says from what: ``processed_on`` (first attempt, or a record that saw it), ``successor`` (a
+  schedule's next run is created the moment this one is first picked up, so its timestamp is this one's first start)
+  or ``last_attempt`` (all that is known: the first start was no later). The successor also tells the start of a run
+  that was seen pending and never again, as completed runs are in the answers of today's server.
+
+* A stalled run starts again without counting an attempt. ``is_rerun_suspected`` marks runs whose successor was
+  created, or whose own earlier record shows a start, well before the start that is exported.
+
+``queue_latency_quality`` is the verdict: ``exact``; ``upper_bound`` (the due time is a lower bound, or later runs
+started first, so a start is missing); ``gap_or_late`` (the next run seen may not be the next one there was);
+``last_attempt_only``; ``unknown`` (then the latency is null). The wait is that of the *run*, the same on all its
+rows; ``processing_ms``, ``turnaround_ms`` and the flags are those of the record.
+"""
+
+import polars as pl
+
+from jobstats.table import RUN_KEY, SCHEMA
+
+RERUN_MS = 500
+"""A successor is created within 60 ms of the first start (95 in 100); half a second later is another start."""
+FIRST_RUN_MS = 1_500
+"""A schedule's first run is created at most this long after the schedule was requested, and has no offset."""
+OFFSET_NOISE_MS = 2
+"""Observed offsets of one schedule agree within this, and a server without offsets shows none above it."""
+OVERTAKEN_BY_MS = 1_000
+"""A queue is first in, first out. A run that starts this long after runs that were due well after it did not start
+for the first time: it had been picked up, lost its worker and was picked up again."""
+DUE_WELL_AFTER_MS = 2_000
+"""What *due well after it* means; closer than this, the order of picking is not certain."""
+STALLED = "job stalled more than allowable limit"
+"""BullMQ's own failure: the job was started several times, and the record keeps only the last, a phantom."""
+
+_SCHEDULE = ("org_id", "schedule_key", "requested_at")
+_MS = "ms"
+
+
+def _ms(expression: pl.Expr) -> pl.Expr:
+    return expression.dt.total_milliseconds()
+
+
+def _after(start: str, milliseconds: pl.Expr) -> pl.Expr:
+    return pl.col(start) + pl.duration(milliseconds=milliseconds, time_unit=_MS)
+
+
+def add_times(records: pl.DataFrame) -> pl.DataFrame:
+    """The jobs table: records of one or many exports with the derived columns, in the order given.
+
+    The conclusions about a run rest on all its records and on the other runs of its schedule, so records that
+    belong together should be passed together. The order of the rows does not matter.
+    """
+    rows = records.with_row_index("_row").with_columns(_identity()).with_columns(_record_flags())
+    runs = _one_row_per_run(rows).pipe(_add_eligible).pipe(_add_successor).pipe(_add_started).pipe(_add_overtaken)
+    latest = runs.select("_row", is_latest=True)
+    verdicts = runs.select("_run", "eligible_at", "eligible_source", "started_at", "start_source", *_wait_columns())
+    return (
+        rows.join(verdicts, on="_run", how="left")
+        .join(latest, on="_row", how="left")
+        .with_columns(_record_times())
+        .with_columns(is_clock_skewed=_clock_skewed(), is_latest=pl.col("is_latest").fill_null(False))
+        .sort("_row")
+        .select(SCHEMA.names())
+        .cast(dict(SCHEMA))
+    )
+
+
+def _identity() -> list[pl.Expr]:
+    """The halves of a ``repeat:<key>:<millis>`` id, and a number for the run; a record without an id is its own."""
+    repeat = r"^repeat:(.+):(\d{12,14})$"
+    same_run = pl.col("_row").min().over(RUN_KEY).cast(pl.Int64)
+    return [
+        pl.col("job_id").str.extract(repeat, 1).alias("schedule_key"),
+        pl.col("job_id").str.extract(repeat, 2).cast(pl.Int64).cast(SCHEMA["iteration_at"]).alias("iteration_at"),
+        pl.when(pl.col("job_id").is_null()).then(-1 - pl.col("_row").cast(pl.Int64)).otherwise(same_run).alias("_run"),
+    ]
+
+
+def _record_flags() -> list[pl.Expr]:
+    state, delay = pl.col("state"), pl.col("delay_ms").fill_null(0)
+    ended, finished = state.is_in(["completed", "failed"]), pl.col("finished_at").is_not_null()
+    # Fields are read at once and the state a moment later. A record that was read in its last attempt and
+    # ended in between has not yet counted that attempt.
+    attempts = pl.when(ended).then((pl.col("attempts_made") + (~finished).cast(pl.Int64)).clip(lower_bound=1))
+    attempts = attempts.otherwise(pl.col("attempts_made"))
+    torn = (
+        (ended & ~finished)
+        | (~ended & finished)
+        | (state.is_in(["waiting", "prioritized", "active"]) & (delay > 0))
+        | ((state == "active") & pl.col("processed_at").is_null())
+        | ((state == "delayed") & (delay <= 0))
+    )
+    return [
+        ended.alias("is_ended"),
+        attempts.alias("attempts"),
+        pl.when(ended).then(attempts > 1).otherwise(attempts >= 1).alias("is_retried"),
+        torn.alias("is_torn"),
+    ]
+
+
+def _one_row_per_run(rows: pl.DataFrame) -> pl.DataFrame:
+    """The newest record of each run, with what any of its records reveals about due time and first start."""
+    made, delay, started = pl.col("attempts_made"), pl.col("delay_ms").fill_null(0), pl.col("processed_at").is_not_null()
+    still_pending = (delay > 0) & (made == 0) & ~started
+    # In a backoff (delay > 0 after one attempt) and at the end, processedOn still is that one attempt's start.
+    in_first_attempt = started & (
+        (made == 0) | ((made == 1) & ((delay > 0) | pl.col("finished_at").is_not_null()))
+    )
+    by_knowledge = [
+        pl.col("observed_at"),
+        pl.col("is_ended"),
+        *(pl.col(name) for name in ("attempts_made", "processed_at", "finished_at", "progress_json", "source", "_row")),
+    ]
+    revealed = rows.group_by("_run").agg(
+        _row=pl.col("_row").sort_by(by_knowledge, nulls_last=False).last(),
+        _observed_eligible=_after("created_at", pl.col("delay_ms")).filter(still_pending).max(),
+        _first_start=pl.col("processed_at").filter(in_first_attempt).min(),
+        _last_first_start=pl.col("processed_at").filter(in_first_attempt).max(),
+        _last_start=pl.col("processed_at").max(),
+    )
+    return rows.join(revealed, on=["_run", "_row"], how="inner")
+
+
+def _add_eligible(runs: pl.DataFrame) -> pl.DataFrame:
+    """``eligible_at`` and the evidence for it, best first; paused records are made up and were never due."""
+    runs = runs.join(_interval_offsets(runs), on="_row", how="left")
+    is_repeat, is_interval = pl.col("iteration_at").is_not_null(), pl.col("schedule_type") == "interval"
+    once = pl.max_horizontal("schedule_at", "created_at")
+    source = (
+        pl.when(pl.col("state") == "paused")
+        .then(None)
+        .when(pl.col("_observed_eligible").is_not_null())
+        .then(pl.lit("observed"))
+        .when(is_repeat & ~is_interval)
+        .then(pl.lit("id_suffix"))
+        .when(is_repeat & (pl.col("_offset_ms") == 0))
+        .then(pl.lit("id_suffix"))
+        .when(is_repeat & pl.col("_offset_ms").is_not_null())
+        .then(pl.lit("id_suffix_offset"))
+        .when(is_repeat)
+        .then(pl.lit("id_suffix_lower_bound"))
+        .when(pl.col("schedule_at").is_not_null())
+        .then(pl.lit("scheduled_time"))
+        .otherwise(pl.lit("immediate"))
+    )
+    eligible = {
+        "observed": pl.col("_observed_eligible"),
+        "id_suffix": pl.col("iteration_at"),
+        "id_suffix_offset": _after("iteration_at", pl.col("_offset_ms")),
+        "id_suffix_lower_bound": pl.col("iteration_at"),
+        "scheduled_time": once,
+        "immediate": pl.col("created_at"),
+    }
+    chosen = pl.coalesce(pl.when(pl.col("eligible_source") == name).then(value) for name, value in eligible.items())
+    return runs.with_columns(eligible_source=source).with_columns(eligible_at=chosen)
+
+
+def _interval_offsets(runs: pl.DataFrame) -> pl.DataFrame:
+    """Per run of an interval schedule: what its server adds to the suffix of the id, null when nothing tells.
+
+    The first run of a schedule has no offset. Later ones share a constant that BullMQ 5.36-5.58.7 fixed when the
+    first run was picked up (job-scheduler.ts), which is when the second was created. Newer servers add none, and
+    say so by the pending runs of any schedule.
+    """
+    ordered = runs.filter((pl.col("schedule_type") == "interval") & pl.col("iteration_at").is_not_null()).sort(
+        *_SCHEDULE, "iteration_at", "created_at", "_row"
+    )
+    is_first = _ms(pl.col("created_at") - pl.col("requested_at")).is_between(-FIRST_RUN_MS, FIRST_RUN_MS)
+    previous = pl.col("iteration_at").shift(1).over(_SCHEDULE)
+    ordered = ordered.with_columns(_is_first=is_first).with_columns(
+        _seen=pl.when(~pl.col("_is_first")).then(_ms(pl.col("_observed_eligible") - pl.col("iteration_at"))),
+        _fixed=pl.when(~pl.col("_is_first") & pl.col("_is_first").shift(1).over(_SCHEDULE)).then(
+            _ms(pl.col("created_at") - previous)
+        ),
+        _slot=_ms(pl.col("iteration_at") - previous),
+    )
+    seen = ordered["_seen"].drop_nulls()
+    server_adds_offsets = len(seen) > 0 and seen.median() > OFFSET_NOISE_MS
+    server_adds_none = len(seen) > 0 and seen.max() <= OFFSET_NOISE_MS
+    fixed = pl.when(pl.lit(server_adds_offsets) & pl.col("_fixed").is_between(0, pl.col("_slot"))).then("_fixed")
+    learned = pl.coalesce(
+        pl.col("_seen").median().over(_SCHEDULE),
+        fixed.max().over(_SCHEDULE),
+        pl.when(pl.lit(server_adds_none)).then(0),
+    )
+    offset = pl.when("_is_first").then(0).otherwise(learned.round().cast(pl.Int64))
+    return ordered.select("_row", _offset_ms=pl.when(offset.abs() > OFFSET_NOISE_MS).then(offset).otherwise(offset * 0))
+
+
+def _add_successor(runs: pl.DataFrame) -> pl.DataFrame:
+    """When the next run of the schedule was created, and whether it surely is the next one."""
+    ordered = runs.filter(pl.col("schedule_key").is_not_null()).sort(*_SCHEDULE, "iteration_at", "created_at", "_row")
+    ordered = ordered.with_columns(
+        _successor=pl.col("created_at").shift(-1).over(_SCHEDULE),
+        _spacing=_ms(pl.col("iteration_at").shift(-1).over(_SCHEDULE) - pl.col("iteration_at")),
+    )
+    period = pl.min_horizontal(pl.col("_spacing").min().over(_SCHEDULE), "schedule_every_ms")
+    # The shortest spacing seen is the schedule's own only if it was not the only one seen.
+    is_next = (pl.col("_spacing") == period) & (pl.col("_spacing").count().over(_SCHEDULE) > 1)
+    return runs.join(
+        ordered.select("_row", "_successor", _period=period, _is_next=is_next), on="_row", how="left"
+    )
+
+
+def _add_started(runs: pl.DataFrame) -> pl.DataFrame:
+    """``started_at`` and the evidence for it, whether a start is missing, and what bounds the wait."""
+    exported = pl.coalesce("_first_start", "_last_start")
+    successor, lead = pl.col("_successor"), _ms(exported - pl.col("_successor"))
+    precedes = (lead >= -RERUN_MS) & (successor >= pl.col("created_at"))
+    restarted = precedes & (lead > RERUN_MS)
+    unseen = exported.is_null() & (_ms(successor - pl.col("eligible_at")) >= -RERUN_MS)
+    from_successor = (restarted | (precedes & pl.col("_first_start").is_null()) | unseen).fill_null(False)
+    stalled = (pl.col("failed_reason") == STALLED) & (pl.col("state") == "failed")
+    source = (
+        pl.when(from_successor)
+        .then(pl.lit("successor"))
+        .when(exported.is_null())
+        .then(None)
+        .when(pl.col("_first_start").is_null() | stalled)
+        .then(pl.lit("last_attempt"))
+        .otherwise(pl.lit("processed_on"))
+    )
+    several_starts = (restarted & pl.col("_first_start").is_not_null()) | (
+        pl.col("_last_first_start") > pl.col("_first_start")
+    )
+    return runs.with_columns(
+        start_source=source,
+        started_at=pl.when(from_successor).then(successor).otherwise(exported),
+        is_rerun_suspected=several_starts.fill_null(False) | stalled.fill_null(False),
+    )
+
+
+def _add_overtaken(runs: pl.DataFrame) -> pl.DataFrame:
+    """Whether runs of the same organisation that were due later started first, where no successor tells the start."""
+    started = runs.filter(pl.col("started_at").is_not_null() & pl.col("eligible_at").is_not_null())
+    due_later = (
+        started.select("org_id", "started_at", _due="eligible_at")
+        .sort("org_id", "_due", "started_at")
+        .select("org_id", "_due", _earliest=pl.col("started_at").reverse().cum_min().reverse().over("org_id"))
+    )
+    alone = started.filter(pl.col("_successor").is_null()).select(
+        "_row", "org_id", "started_at", _due=_after("eligible_at", pl.lit(DUE_WELL_AFTER_MS))
+    )
+    overtaken = alone.sort("_due", "_row").join_asof(
+        due_later.sort("_due"), on="_due", by="org_id", strategy="forward", check_sortedness=False
+    )
+    late = _ms(pl.col("started_at") - pl.col("_earliest")) > OVERTAKEN_BY_MS
+    return runs.join(overtaken.select("_row", _is_overtaken=late), on="_row", how="left")
+
+
+def _wait_columns() -> list[pl.Expr]:
+    wait = _ms(pl.col("started_at") - pl.col("eligible_at"))
+    source = pl.col("start_source")
+    surely_next = (wait < pl.col("_period")) | pl.col("_is_next")
+    quality = (
+        pl.when(wait.is_null())
+        .then(pl.lit("unknown"))
+        .when(source == "last_attempt")
+        .then(pl.lit("last_attempt_only"))
+        .when((source == "successor") & ~surely_next)
+        .then(pl.lit("gap_or_late"))
+        .when((pl.col("eligible_source") == "id_suffix_lower_bound") | pl.col("_is_overtaken"))
+        .then(pl.lit("upper_bound"))
+        .otherwise(pl.lit("exact"))
+    )
+    return [
+        wait.alias("queue_latency_ms"),
+        quality.alias("queue_latency_quality"),
+        pl.col("is_rerun_suspected"),
+    ]
+
+
+def _record_times() -> list[pl.Expr]:
+    started_wait = _ms(pl.col("processed_at") - pl.col("created_at"))
+    return [
+        (started_wait - pl.col("delay_ms").fill_null(0)).alias("queue_latency_literal_ms"),
+        _ms(pl.col("finished_at") - pl.col("processed_at")).alias("processing_ms"),
+        _ms(pl.col("finished_at") - pl.col("eligible_at")).alias("turnaround_ms"),
+    ]
+
+
+def _clock_skewed() -> pl.Expr:
+    return ((pl.col("queue_latency_ms") < 0) | (pl.col("processing_ms") < 0)).fill_null(False)
