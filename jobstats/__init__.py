@@ -60,7 +60,7 @@ def __getattr__(name: str) -> object:
 
         return importlib.import_module("jobstats.charts")
     if name == "write_report":
-        from jobstats.report.building import write_report
+        from jobstats.report.page import write_report
 
         return write_report
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

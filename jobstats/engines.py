@@ -7,37 +7,40 @@ import duckdb
 import polars as pl
 
 from jobstats.errors import ArgumentError
-from jobstats.store import scan
+from jobstats.ingest.loading import Loaded
+from jobstats.store import places, scan
 
 
 def relation(jobs: Any) -> duckdb.DuckDBPyRelation:
-    """A jobs table as a DuckDB relation named ``jobs``, from a frame or the path of a Parquet file or folder."""
+    """A jobs table as a DuckDB relation, for the analyses: from a frame, or the path :func:`jobstats.write` wrote to.
+
+    Raises:
+        SourceError: Nothing is at the path.
+    """
     return _connect(jobs).table("jobs")
 
 
 def sql(jobs: Any, query: str) -> pl.DataFrame:
-    """The answer to a SQL query on the table ``jobs``, in DuckDB's dialect.
+    """The answer to a SQL query on the table ``jobs``, and on ``rejects`` where they are at hand. DuckDB's dialect.
 
     Args:
-        jobs: A Polars frame, or the path of a Parquet file or folder.
-        query: SQL that names the table ``jobs``.
+        jobs: A Polars frame, what :func:`jobstats.load` returned, or the path :func:`jobstats.write` wrote to.
+        query: SQL that selects rows.
 
     Raises:
         ArgumentError: DuckDB refuses the query; its message says why.
         SourceError: Nothing is at the path.
 
     >>> import jobstats as js
-    >>> jobs, rejects = js.load("data/dump")
-    >>> js.sql(jobs, "select state, count(*) as n from jobs where is_latest group by state order by n desc").row(0)
+    >>> loaded = js.load("data/dump")
+    >>> js.sql(loaded, "select state, count(*) as n from jobs where is_latest group by state order by n desc").row(0)
     ('completed', 1788)
     """
+    connection = _connect(jobs)
     try:
-        result = _connect(jobs).sql(query)
-    except duckdb.Error as error:
-        raise ArgumentError(f"SQL: {error}") from None
-    if result is None:
-        raise ArgumentError("SQL: the statement returns no rows; ask with select")
-    try:
+        result = connection.sql(query)
+        if result is None:
+            raise ArgumentError("SQL: the statement returns no rows; ask with select")
         return result.pl()
     except duckdb.Error as error:
         raise ArgumentError(f"SQL: {error}") from None
@@ -46,7 +49,14 @@ def sql(jobs: Any, query: str) -> pl.DataFrame:
 def _connect(jobs: Any) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
-    frame = scan(jobs) if isinstance(jobs, str | os.PathLike) else jobs
-    arrow = frame.lazy().collect().to_arrow()
-    connection.register("jobs", arrow)
+    if isinstance(jobs, str | os.PathLike):
+        scan(jobs)  # refuses what is not a jobs table, by name
+        for name, path in zip(("jobs", "rejects"), places(jobs), strict=True):
+            if path.exists():
+                connection.read_parquet(str(path)).create_view(name)
+        return connection
+    if isinstance(jobs, Loaded):
+        connection.register("rejects", jobs.rejects.to_arrow())
+        jobs = jobs.jobs
+    connection.register("jobs", jobs.lazy().collect().to_arrow())
     return connection

@@ -27,7 +27,7 @@ def write(loaded: Loaded, to: str | os.PathLike[str]) -> Path:
     Raises:
         SourceError: The place cannot be written.
     """
-    jobs_path, rejects_path = _places(Path(to))
+    jobs_path, rejects_path = places(to)
     try:
         jobs_path.parent.mkdir(parents=True, exist_ok=True)
         _replace(loaded.rejects, rejects_path)
@@ -44,7 +44,7 @@ def scan(path: str | os.PathLike[str]) -> pl.LazyFrame:
         SourceError: Nothing is there.
         TableError: It is not a jobs table, or one of a newer version of jobstats.
     """
-    jobs_path, _ = _places(Path(path))
+    jobs_path, _ = places(path)
     if not jobs_path.exists():
         raise SourceError(f"{jobs_path}: no such file; write it with jobstats load … --to {path}")
     try:
@@ -68,7 +68,7 @@ def read(path: str | os.PathLike[str]) -> Loaded:
         TableError: It is not a jobs table, or one of a newer version of jobstats.
     """
     jobs = scan(path).collect()
-    _, rejects_path = _places(Path(path))
+    _, rejects_path = places(path)
     rejects = pl.read_parquet(rejects_path) if rejects_path.exists() else pl.DataFrame(schema=REJECTS_SCHEMA)
     return Loaded(jobs, rejects, n_files=1, n_without_records=0, skipped=())
 
@@ -79,7 +79,9 @@ def is_written(path: str | os.PathLike[str]) -> bool:
     return place.suffix == ".parquet" or (place / _JOBS).exists()
 
 
-def _places(to: Path) -> tuple[Path, Path]:
+def places(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Where jobs and rejects are, or would be."""
+    to = Path(path)
     if to.suffix == ".parquet":
         return to, to.with_suffix(".rejects.parquet")
     return to / _JOBS, to / _REJECTS

@@ -1,1 +1,15 @@
-"""stub"""
+"""One chart for each analysis, of the same name: its result table in, an Altair chart out. Nothing is computed here.
+
+>>> import jobstats as js
+>>> jobs, rejects = js.load("data/dump")
+>>> chart = js.charts.queue_latency(js.queue_latency(jobs, by="connector"))
+>>> chart.to_dict()["title"]["text"]
+'Queue latency by connector'
+"""
+
+from jobstats.charts.failure_reasons import failure_reasons
+from jobstats.charts.queue_latency import queue_latency
+from jobstats.charts.retry_rates import retry_rates
+from jobstats.charts.theme import use_theme
+
+__all__ = ["failure_reasons", "queue_latency", "retry_rates", "use_theme"]

@@ -1,0 +1,1 @@
+"""Analyses and charts composed for readers: a page for people, a summary for terminals."""

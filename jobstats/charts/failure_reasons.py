@@ -1,0 +1,86 @@
+"""Failure reasons drawn: the most frequent as bars, or each over time."""
+
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from jobstats.charts import theme
+from jobstats.wording import percent, plural
+
+_NEEDED = ("template", "share", "n", "n_recovered", "n_connectors", "n_orgs", "first_seen_at", "last_seen_at")
+_MOST_BARS = 15
+
+
+def failure_reasons(table: Any) -> alt.TopLevelMixin:
+    """The table of :func:`jobstats.failure_reasons` as a chart: most failures first, or over time if it has buckets.
+
+    Raises:
+        ArgumentError: It is another table.
+    """
+    frame = theme.drawable(table, _NEEDED, "failure_reasons")
+    groups = [name for name in frame.columns if name not in (*_NEEDED, "bucket")]
+    frame = theme.labelled(frame, [*groups, "template"], "")
+    notes = [f"n = {frame['n'].sum():,} failed runs by their last error"]
+    if recovered := frame["n_recovered"].sum():
+        notes.append(f"{recovered:,} completed runs met an error first")
+    draw = _over_time if "bucket" in frame.columns else _bars
+    return draw(frame, groups, notes)
+
+
+def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
+    ranked = frame.sort("n", "n_recovered", "label", descending=[True, True, False])
+    # Two templates can shorten to one label; the rank keeps their bars apart.
+    shown = ranked.head(_MOST_BARS).with_row_index("rank")
+    if len(shown) < len(ranked):
+        notes.append(f"first {len(shown)} of {len(ranked):,} reasons")
+    words = [
+        f"{row['n']:,} ({percent(row['share'])}) · {row['n_recovered']:,} recovered · {plural(row['n_connectors'], 'connector')}"
+        for row in shown.to_dicts()
+    ]
+    shown = shown.with_columns(values=pl.Series(words, dtype=pl.String))
+    # Rank and label in one value: sorted by the first, read by the second.
+    shown = shown.with_columns(place=pl.format("{}|{}", pl.col("rank").cast(pl.String).str.zfill(3), "label"))
+    base = alt.Chart(shown).encode(
+        alt.Y("place:N", sort="ascending", title=None, axis=alt.Axis(labelExpr="slice(datum.value, 4)", domain=False, ticks=False, labelPadding=6)),
+        tooltip=[
+            alt.Tooltip("label:N", title="reason"),
+            alt.Tooltip("n:Q", title="failed runs", format=","),
+            alt.Tooltip("n_recovered:Q", title="recovered", format=","),
+            alt.Tooltip("n_orgs:Q", title="organisations", format=","),
+        ],
+    )
+    scale = alt.Scale(domain=[0, max(1, int(shown["n"].max() or 0))], nice=False)  # type: ignore[call-overload]
+    x = alt.X("n:Q", axis=None, scale=scale)
+    bars = base.mark_bar(color=theme.BLUE, height=15).encode(x)
+    text = base.mark_text(align="left", dx=5, fontSize=11, color=theme.GREY).encode(x, text="values:N")
+    title = theme.title(f"Why runs failed{theme.by_words(groups)}", *notes)
+    return alt.layer(bars, text).properties(width=300, height=alt.Step(24), title=title)
+
+
+def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
+    order = frame.group_by("label").agg(pl.col("n").sum()).sort("n", "label", descending=[True, False])
+    labels = order["label"].head(theme.MOST_PANELS)
+    if len(labels) < len(order):
+        notes.append(f"first {len(labels)} of {len(order):,} reasons")
+    frame = theme.newest(frame.filter(pl.col("label").is_in(labels.implode())), len(labels), notes)
+    # Reasons of one label are drawn as the sum they are shown to be.
+    frame = frame.group_by("label", "bucket").agg(pl.col("n").sum())
+    frame = frame.join(labels.to_frame().with_row_index("rank"), on="label").sort("rank", "bucket")
+    chart = (
+        alt.Chart(frame)
+        .mark_line(interpolate="step-after", color=theme.BLUE, point={"size": 14, "color": theme.BLUE})
+        .encode(
+            theme.time_axis(frame["bucket"]),
+            alt.Y("n:Q", title=None, axis=alt.Axis(tickMinStep=1, tickCount=4)),
+            tooltip=[
+                alt.Tooltip("label:N", title="reason"),
+                alt.Tooltip("bucket:T", title="from (UTC)", timeUnit="utcyearmonthdatehoursminutes"),
+                alt.Tooltip("n:Q", title="failed runs", format=","),
+            ],
+        )
+        .properties(width=200, height=80)
+    )
+    facet = alt.Facet("label:N", sort=alt.EncodingSortField("rank", op="min"), title=None, header=alt.Header(labelLimit=210))
+    title = theme.title(f"Why runs failed over time{theme.by_words(groups)}", *notes)
+    return chart.facet(facet, columns=3).properties(title=title)

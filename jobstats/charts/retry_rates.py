@@ -1,0 +1,132 @@
+"""Retry and failure rates drawn with their intervals: by group, or over time."""
+
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from jobstats.charts import theme
+from jobstats.wording import percent
+
+_SHOWN = {"retry_rate": ("retried", theme.BLUE), "failure_rate": ("failed", theme.ORANGE)}
+_COUNTS = ("n", "n_completed", "n_failed", "n_retried", "n_recovered", "n_rerun", "n_open")
+_MEASURES = [f"{name}{end}" for name in (*_SHOWN, "recovery_rate") for end in ("", "_low", "_high")]
+
+
+def retry_rates(table: Any) -> alt.TopLevelMixin:
+    """The table of :func:`jobstats.retry_rates` as a chart: worst groups first, or over time if it has buckets.
+
+    Where rates cannot be estimated, the chart says so and shows the counts.
+
+    Raises:
+        ArgumentError: It is another table.
+    """
+    frame = theme.drawable(table, [*_MEASURES, *_COUNTS, "is_estimable"], "retry_rates")
+    known = {*_MEASURES, *_COUNTS, "mean_attempts", "is_estimable", "bucket"}
+    groups = [name for name in frame.columns if name not in known]
+    frame = theme.labelled(frame, groups, "all runs")
+    notes = [f"n = {frame['n'].sum():,} ended runs"]
+    if not frame["is_estimable"].all():
+        notes.insert(0, "rates cannot be estimated, completed runs are missing: counts only")
+    draw = _over_time if "bucket" in frame.columns else _by_group
+    return draw(frame, groups, notes)
+
+
+def _long(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """One row a group (and bucket) and rate, which is how a chart tells them apart."""
+    parts = [
+        frame.select(*keys, "n", rate=pl.col(name), low=pl.col(f"{name}_low"), high=pl.col(f"{name}_high"), measure=pl.lit(word))
+        for name, (word, _) in _SHOWN.items()
+    ]
+    return pl.concat(parts)
+
+
+def _colour() -> alt.Color:
+    words, colours = zip(*_SHOWN.values(), strict=True)
+    return alt.Color("measure:N", scale=alt.Scale(domain=list(words), range=list(colours)), legend=alt.Legend(title=None))
+
+
+def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
+    worst = frame.sort(
+        "failure_rate_low", "retry_rate", "n_failed", "label", descending=[True, True, True, False], nulls_last=True
+    ).head(theme.MOST_GROUPS)
+    if len(worst) < len(frame):
+        notes.append(f"worst {len(worst)} of {len(frame):,} groups")
+    worst = worst.with_row_index("rank").with_columns(
+        values=pl.Series([_words(row) for row in worst.to_dicts()], dtype=pl.String)
+    )
+    y = alt.Y("label:N", sort=alt.EncodingSortField("rank", order="ascending", op="min"), title=None, axis=alt.Axis(domain=False, ticks=False))
+    step = alt.Step(34, **{"for": "position"})
+    long = _long(worst, ["label", "rank"]).filter(pl.col("rate").is_not_null())
+    panels: list[Any] = []
+    if len(long):
+        x_scale = alt.Scale(domain=[0, min(1.0, float(long["high"].max()) * 1.05 or 1.0)], nice=False)  # type: ignore[arg-type]
+        base = alt.Chart(long).encode(
+            y,
+            yOffset=alt.YOffset("measure:N", sort=[word for word, _ in _SHOWN.values()], scale=alt.Scale(paddingOuter=0.6)),
+            color=_colour(),
+            tooltip=[
+                alt.Tooltip("label:N", title="group"),
+                alt.Tooltip("measure:N", title="rate of runs"),
+                alt.Tooltip("rate:Q", format=".1%"),
+                alt.Tooltip("low:Q", format=".1%"),
+                alt.Tooltip("high:Q", format=".1%"),
+                alt.Tooltip("n:Q", format=","),
+            ],
+        )
+        axis = alt.Axis(format="%", title="share of ended runs, bar: interval", tickCount=6)
+        intervals = base.mark_rule(strokeWidth=4, opacity=0.35).encode(alt.X("low:Q", axis=axis, scale=x_scale), alt.X2("high:Q"))
+        points = base.mark_point(filled=True, size=60, opacity=1).encode(
+            alt.X("rate:Q", scale=x_scale, axis=axis),
+            shape=alt.Shape("measure:N", scale=alt.Scale(domain=[word for word, _ in _SHOWN.values()], range=["circle", "diamond"]), legend=None),
+        )
+        panels.append(alt.layer(intervals, points).properties(width=400, height=step))
+    words = max([10, *(len(value) for value in worst["values"])])
+    text_y = y.copy().axis(None) if panels else y
+    panels.append(
+        alt.Chart(worst)
+        .mark_text(align="left", fontSize=11, color=theme.INK)
+        .encode(text_y, text="values:N", x=alt.value(0))
+        .properties(width=words * 6, height=step)
+    )
+    return (
+        alt.hconcat(*panels, spacing=10)
+        .resolve_scale(y="shared")
+        .properties(title=theme.title(f"Retried and failed runs{theme.by_words(groups)}", *notes))
+    )
+
+
+def _words(row: dict[str, Any]) -> str:
+    if row["is_estimable"] and row["n"]:
+        return f"{percent(row['retry_rate'])} retried · {percent(row['failure_rate'])} failed · n = {row['n']:,}"
+    return f"{row['n_retried']:,} retried · {row['n_failed']:,} failed · {row['n']:,} ended · {row['n_open']:,} with unknown end"
+
+
+def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
+    order = frame.group_by("label").agg(pl.col("n_failed").sum()).sort("n_failed", "label", descending=[True, False])
+    labels = order["label"].head(theme.MOST_PANELS)
+    if len(labels) < len(order):
+        notes.append(f"{len(labels)} of {len(order):,} groups, those with most failures")
+    frame = theme.newest(frame.filter(pl.col("label").is_in(labels.implode())), len(labels) * len(_SHOWN), notes)
+    long = _long(frame.join(labels.to_frame().with_row_index("rank"), on="label"), ["label", "rank", "bucket"])
+    base = alt.Chart(long).encode(
+        theme.time_axis(frame["bucket"]),
+        color=_colour(),
+        tooltip=[
+            alt.Tooltip("bucket:T", title="from (UTC)", timeUnit="utcyearmonthdatehoursminutes"),
+            alt.Tooltip("measure:N", title="rate of runs"),
+            alt.Tooltip("rate:Q", format=".1%"),
+            alt.Tooltip("low:Q", format=".1%"),
+            alt.Tooltip("high:Q", format=".1%"),
+            alt.Tooltip("n:Q", format=","),
+        ],
+    )
+    axis = alt.Axis(format="%", title=None, tickCount=5)
+    band = base.mark_area(opacity=0.15).encode(alt.Y("low:Q", axis=axis, scale=alt.Scale(domainMin=0)), alt.Y2("high:Q"))
+    line = base.mark_line(point={"size": 18}).encode(alt.Y("rate:Q", axis=axis))
+    text = f"Retried and failed runs over time{theme.by_words(groups)}"
+    notes.append("share of runs that started in the window; band: interval")
+    if len(labels) == 1:
+        return alt.layer(band, line).properties(width=680, height=240, title=theme.title(text, *notes))
+    facet = alt.Facet("label:N", sort=alt.EncodingSortField("rank", op="min"), title=None)
+    return alt.layer(band, line).properties(width=200, height=100).facet(facet, columns=3).properties(title=theme.title(text, *notes))

@@ -1,0 +1,139 @@
+"""How all charts look and speak: colours, time axes in UTC, durations in words, labels made safe."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import narwhals as nw
+import polars as pl
+
+from jobstats.errors import ArgumentError
+from jobstats.wording import safe
+
+BLUE, ORANGE, GREEN, INK, GREY = "#0072b2", "#c8500a", "#2b8a50", "#1c2430", "#5c6570"
+"""At least 3:1 on white, and told apart with any colour vision; shape and words say the same."""
+
+MOST_ROWS = 5_000
+MOST_GROUPS = 40
+MOST_PANELS = 12
+
+_TICKS_MS = [
+    *(1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000),
+    *(60_000 * minutes for minutes in (1, 2, 5, 10, 30, 60, 120, 240, 720, 1_440, 2_880, 10_080, 43_200)),
+]
+DURATION_LABEL = (
+    "datum.value < 1000 ? format(datum.value, '~r') + ' ms'"
+    " : datum.value < 60000 ? format(datum.value / 1000, '~g') + ' s'"
+    " : datum.value < 3600000 ? format(datum.value / 60000, '~g') + ' min'"
+    " : datum.value < 172800000 ? format(datum.value / 3600000, '~g') + ' h'"
+    " : format(datum.value / 86400000, '~g') + ' d'"
+)
+
+
+@alt.theme.register("jobstats", enable=False)
+def _theme() -> alt.theme.ThemeConfig:
+    font = "Arial, 'Liberation Sans', Helvetica, sans-serif"
+    return {
+        "config": {
+            "font": font,
+            "background": "white",
+            "view": {"stroke": None},
+            "title": {
+                "anchor": "start",
+                "frame": "group",
+                "fontSize": 15,
+                "color": INK,
+                "subtitleFontSize": 12,
+                "subtitleColor": GREY,
+                "subtitlePadding": 4,
+                "offset": 12,
+            },
+            "axis": {
+                "labelColor": INK,
+                "titleColor": GREY,
+                "titleFontWeight": "normal",
+                "labelFontSize": 11,
+                "titleFontSize": 11,
+                "gridColor": "#e3e7ec",
+                "domainColor": "#aab2bd",
+                "tickColor": "#aab2bd",
+                "labelLimit": 360,
+                "labelPadding": 5,
+            },
+            "header": {"labelColor": INK, "labelFontSize": 12, "labelFontWeight": "bold", "title": None},
+            "legend": {"labelColor": INK, "titleColor": GREY, "orient": "top", "labelFontSize": 11, "symbolOpacity": 1},
+        }
+    }
+
+
+def use_theme() -> None:
+    """Give every Altair chart of this session the look of jobstats; without it, only sizes and axes are set."""
+    alt.theme.enable("jobstats")
+
+
+def drawable(table: Any, needed: Sequence[str], function: str) -> pl.DataFrame:
+    """The result table as Polars.
+
+    Raises:
+        ArgumentError: It is not the table that ``function`` returns.
+    """
+    try:
+        frame: pl.DataFrame = nw.from_native(table).lazy().collect("polars").to_native()
+    except TypeError:
+        raise ArgumentError(f"expected the table of {function}, found {type(table).__name__}") from None
+    if missing := [name for name in needed if name not in frame.columns]:
+        raise ArgumentError(f"expected the table of {function}; it has no column {missing[0]!r}")
+    return frame
+
+
+def labelled(table: pl.DataFrame, columns: Sequence[str], everything: str) -> pl.DataFrame:
+    """The table with the values of its group columns as one safe ``label``."""
+    if not columns:
+        return table.with_columns(label=pl.lit(everything))
+    texts = [[safe("(none)" if value is None else value) for value in table[name].to_list()] for name in columns]
+    return table.with_columns(label=pl.Series([" · ".join(row) for row in zip(*texts, strict=True)], dtype=pl.String))
+
+
+def duration_axis(values: pl.Series, most: int, **options: Any) -> tuple[alt.Axis, alt.Scale]:
+    """A log axis in ms, s, min, h and d that spans the values, and its scale."""
+    positive = values.filter(values > 0)
+    low, high = float(positive.min() or 1), float(positive.max() or 1_000)  # type: ignore[arg-type]
+    below = max((tick for tick in _TICKS_MS if tick <= low), default=low)
+    above = min((tick for tick in _TICKS_MS if tick >= high), default=high)
+    above = above if above > below else below * 10
+    ticks = [tick for tick in _TICKS_MS if below <= tick <= above]
+    ticks = ticks[:: -(-len(ticks) // most)] if len(ticks) > most else ticks
+    scale = alt.Scale(type="log", domain=[below, above], nice=False, clamp=True)
+    return alt.Axis(values=ticks, labelExpr=DURATION_LABEL, **options), scale
+
+
+def time_axis(buckets: pl.Series) -> alt.X:
+    """Windows of time in UTC, whatever the reader's zone; as much of date and hour as their span needs."""
+    first, last = buckets.min(), buckets.max()
+    days = (last - first).total_seconds() / 86_400 if first and last else 0  # type: ignore[operator, union-attr]
+    form = "%H:%M" if days <= 1 else "%d %b %H:%M" if days <= 4 else "%d %b" if days <= 300 else "%b %Y"  # noqa: PLR2004
+    axis = alt.Axis(title="UTC", format=form, labelFlush=True, tickCount=6, grid=False)
+    return alt.X("bucket:T", scale=alt.Scale(type="utc"), axis=axis)
+
+
+def newest(table: pl.DataFrame, panels: int, notes: list[str]) -> pl.DataFrame:
+    """As many of the newest windows as a chart can hold; what was left out is said."""
+    buckets = table["bucket"].unique().sort()
+    most = MOST_ROWS // max(panels, 1)
+    if len(buckets) > most:
+        notes.append(f"newest {most:,} of {len(buckets):,} windows")
+    return table.filter(pl.col("bucket").is_in(buckets.tail(most).implode()))
+
+
+def title(text: str, *notes: str) -> alt.TitleParams:
+    """What is shown, and under it what is counted."""
+    return alt.TitleParams(text, subtitle=" · ".join(note for note in notes if note))
+
+
+def by_words(columns: Sequence[str]) -> str:
+    """``by connector and schedule type``, or nothing.
+
+    >>> by_words(["connector", "schedule_type"])
+    ' by connector and schedule type'
+    """
+    return " by " + " and ".join(safe(name).replace("_", " ") for name in columns) if columns else ""

@@ -1,0 +1,235 @@
+"""The command line: arguments and exit codes. Each command is a thin line over one function of the library.
+
+Exit codes: 0 done, 1 crash, 2 usage, 4 no usable input. The result goes to stdout, everything else to stderr.
+"""
+
+import csv
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from jobstats.errors import ArgumentError, JobstatsError, SourceError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from jobstats.ingest.loading import Loaded
+
+USAGE, NO_INPUT = 2, 4
+_PROGRESS_BYTES = 20_000_000
+
+app = App(
+    name="jobstats",
+    help="The truth about your job queues, from exported JobStatus records.",
+    version_flags=["--version"],
+)
+Sources = Annotated[list[str], Parameter(negative=(), consume_multiple=False)]
+
+
+@app.command
+def load(*source: str, to: str, observed_at: datetime | None = None) -> None:
+    """Load exports and write them as a Parquet file, with the rejects beside it.
+
+    Parameters
+    ----------
+    source
+        Files, folders or globs of JobStatus records: NDJSON, JSON, API envelopes, plain or .gz or .zst.
+    to
+        A .parquet file, or a folder for jobs.parquet and rejects.parquet.
+    observed_at
+        When the records were exported, if neither the file's name nor its time says so.
+    """
+    from jobstats.store import write
+
+    begun = time.perf_counter()
+    loaded = _load(source, observed_at)
+    _refuse_empty(loaded, source)
+    path = write(loaded, to)
+    _say(_counted(loaded, time.perf_counter() - begun))
+    print(path)
+
+
+@app.command
+def report(*source: str, out: str, since: str | None = None, until: str | None = None) -> None:
+    """Write report.html into a folder and print its path; a summary goes to stderr.
+
+    Parameters
+    ----------
+    source
+        Exports as for load, or what load wrote.
+    out
+        The folder of the report.
+    since
+        Only runs at or after this: a date, a time, or an age such as 7d, counted from the newest observation.
+    until
+        Only runs before this.
+    """
+    from jobstats.report.model import build
+    from jobstats.report.page import write_report
+    from jobstats.report.summary import summary
+
+    loaded = _read(source)
+    _refuse_empty(loaded, source)
+    path = write_report(loaded, out, since=since, until=until)
+    _say(summary(build(loaded.jobs, loaded.rejects, since=since, until=until)))
+    print(path)
+
+
+@app.command
+def query(source: str, sql: str, *, format: Literal["table", "csv", "json"] | None = None) -> None:  # noqa: A002
+    """Ask a question in SQL: tables jobs and rejects, DuckDB's dialect.
+
+    Parameters
+    ----------
+    source
+        Exports as for load, or what load wrote.
+    sql
+        Such as: select connector, count(*) from jobs where is_latest group by all
+    format
+        table on a terminal, csv otherwise, unless you say.
+    """
+    from jobstats.engines import sql as ask
+    from jobstats.store import is_written
+
+    answer = ask(source if is_written(source) else _read((source,)), sql)
+    write = {"table": _table, "csv": _csv, "json": _json}[format or ("table" if sys.stdout.isatty() else "csv")]
+    sys.stdout.write(write(answer))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _fail(str(error), USAGE)
+    except ArgumentError as error:
+        return _fail(str(error), USAGE)
+    except JobstatsError as error:
+        return _fail(str(error), NO_INPUT)
+    except BrokenPipeError:
+        # The reader has gone, as head does: nobody is left to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    return 0
+
+
+def _read(source: tuple[str, ...]) -> "Loaded":
+    from jobstats.store import is_written, read
+
+    written = [path for path in source if is_written(path)]
+    if not written:
+        return _load(source)
+    if len(source) > 1:
+        raise ArgumentError(f"{written[0]} is a jobs table, which cannot be mixed with other sources; pass it alone")
+    return read(source[0])
+
+
+def _load(source: tuple[str, ...], observed_at: datetime | None = None) -> "Loaded":
+    from jobstats.ingest.loading import load as load_records
+
+    if not source:
+        raise ArgumentError("no SOURCE given; pass a file, a folder or a glob")
+    with _progress() as progress:
+        return load_records(list(source), observed_at=observed_at, progress=progress)
+
+
+def _refuse_empty(loaded: "Loaded", source: tuple[str, ...]) -> None:
+    if len(loaded.jobs):
+        return
+    where = ", ".join(source)
+    if len(loaded.rejects):
+        first = loaded.rejects.row(0, named=True)
+        place = f":{first['line']}" if first["line"] else ""
+        raise SourceError(f"{first['source']}{place}: {first['reason']} ({len(loaded.rejects):,} rejected, none accepted)")
+    raise SourceError(f"{where}: holds no job records")
+
+
+def _counted(loaded: "Loaded", seconds: float) -> str:
+    from jobstats.ingest.rejects import by_reason
+    from jobstats.wording import plural
+
+    lines = [
+        f"{plural(loaded.n_records, 'record')} from {plural(loaded.n_files, 'file')}: "
+        f"{len(loaded.jobs):,} accepted, {len(loaded.rejects):,} rejected, {seconds:.1f} s"
+    ]
+    lines += [f"  rejected {row['n']:,}: {row['reason']}" for row in by_reason(loaded.rejects).to_dicts()]
+    if loaded.n_without_records:
+        lines.append(f"  {plural(loaded.n_without_records, 'envelope')} without records: errors, or nothing scheduled")
+    if loaded.skipped:
+        lines.append(f"  {plural(len(loaded.skipped), 'other file')} skipped, such as {loaded.skipped[0]}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on a terminal for files that take a while; nothing otherwise."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = ("reading", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=None, visible=False)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=total >= _PROGRESS_BYTES)
+
+        yield show
+
+
+def _table(answer: "pl.DataFrame") -> str:
+    import polars as pl
+
+    from jobstats.wording import safe
+
+    texts = [name for name, dtype in answer.schema.items() if dtype == pl.String]
+    answer = answer.with_columns(
+        pl.Series(name, [None if value is None else safe(value, 500) for value in answer[name]], dtype=pl.String)
+        for name in texts
+    )
+    options = {"tbl_rows": 50, "tbl_cols": -1, "fmt_str_lengths": 80, "tbl_hide_column_data_types": True}
+    with pl.Config(tbl_width_chars=10_000, tbl_hide_dataframe_shape=True, **options):  # type: ignore[arg-type]
+        shown = str(answer)
+    return f"{shown}\n" + (f"50 of {len(answer):,} rows\n" if len(answer) > 50 else "")  # noqa: PLR2004
+
+
+def _csv(answer: "pl.DataFrame") -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(answer.columns)
+    writer.writerows([_iso(value) for value in row] for row in answer.iter_rows())
+    return text.getvalue()
+
+
+def _json(answer: "pl.DataFrame") -> str:
+    return "".join(json.dumps(row, default=_iso, ensure_ascii=False) + "\n" for row in answer.iter_rows(named=True))
+
+
+def _iso(value: object) -> object:
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"jobstats: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

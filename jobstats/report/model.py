@@ -1,0 +1,168 @@
+"""What a report says, before it is a page: the same for every format."""
+
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+
+import narwhals as nw
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from jobstats.analysis.asking import Moment, as_of, ask, collected, length_ms, opened
+from jobstats.analysis.failure_reasons import failure_reasons
+from jobstats.analysis.quality import quality
+from jobstats.analysis.queue_latency import queue_latency
+from jobstats.analysis.retry_rates import retry_rates
+from jobstats.wording import duration, percent, plural, safe
+
+_LENGTHS = ("1m", "5m", "15m", "1h", "6h", "1d", "1w")
+_WINDOWS = 90
+_ENOUGH = 20
+"""Runs a connector needs before its p95 is worth a headline."""
+
+
+class Figure(BaseModel):
+    """One number to remember, with what it was counted on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    value: str
+    detail: str
+
+
+class Finding(BaseModel):
+    """One limit of the data."""
+
+    model_config = ConfigDict(frozen=True)
+
+    severity: Literal["error", "warning", "note"]
+    message: str
+
+
+class Tables(BaseModel):
+    """The result tables that the charts of a report draw."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    latency: pl.DataFrame
+    latency_over_time: pl.DataFrame
+    retries: pl.DataFrame
+    retries_over_time: pl.DataFrame
+    reasons: pl.DataFrame
+
+
+class Report(BaseModel):
+    """Everything a report says. Times are those of the data, so the same data gives the same report."""
+
+    model_config = ConfigDict(frozen=True)
+
+    first: datetime | None
+    last: datetime | None
+    observed: datetime | None
+    every: str
+    population: str
+    figures: list[Figure]
+    headlines: list[str]
+    findings: list[Finding]
+    tables: Tables
+
+
+def build(jobs: pl.DataFrame, rejects: pl.DataFrame, *, since: Moment = None, until: Moment = None) -> Report:
+    """All analyses of a report for the runs in [since, until).
+
+    Raises:
+        ArgumentError: A time that cannot be read.
+    """
+    first, last = _span(jobs, since, until)
+    every = _every(first, last)
+    window = _Window(since=since, until=until)
+    latency, retries = queue_latency(jobs, **window), retry_rates(jobs, **window)
+    tables = Tables(
+        latency=queue_latency(jobs, by="connector", **window),
+        latency_over_time=queue_latency(jobs, every=every, **window),
+        retries=retry_rates(jobs, by="connector", **window),
+        retries_over_time=retry_rates(jobs, every=every, **window),
+        reasons=failure_reasons(jobs, **window),
+    )
+    return Report(
+        first=first,
+        last=last,
+        observed=as_of(opened(jobs)),
+        every=every,
+        population=_population(jobs, len(rejects)),
+        figures=_figures(latency.row(0, named=True), retries.row(0, named=True)),
+        headlines=_headlines(tables),
+        findings=[
+            Finding(severity=row["severity"], message=safe(row["message"], 500))
+            for row in quality(jobs, rejects).to_dicts()
+        ],
+        tables=tables,
+    )
+
+
+class _Window(TypedDict):
+    since: Moment
+    until: Moment
+
+
+def _span(jobs: pl.DataFrame, since: Moment, until: Moment) -> tuple[datetime | None, datetime | None]:
+    """When the first and the last run of the report that started became eligible."""
+    started = ~nw.col("started_at").is_null()
+    at = ("eligible_at", "created_at")
+    asked = ask(jobs, where=started, at=at, by=None, every=None, since=since, until=until)
+    return collected(asked.runs.select(first=nw.col("_at").min(), last=nw.col("_at").max())).row(0)
+
+
+def _every(first: datetime | None, last: datetime | None) -> str:
+    """The shortest usual window that cuts the span into a readable number of pieces."""
+    span_ms = (last - first).total_seconds() * 1000 if first and last else 0
+    return next((length for length in _LENGTHS if span_ms / length_ms(length, "every") <= _WINDOWS), _LENGTHS[-1])
+
+
+def _population(jobs: pl.DataFrame, n_rejects: int) -> str:
+    runs = jobs.filter("is_latest", pl.col("state") != "paused")
+    connectors = runs.select("org_id", "connector", "connector_id").n_unique() if len(runs) else 0
+    records = f"{plural(len(jobs) + n_rejects, 'record')} of {plural(len(runs), 'run')}"
+    return f"{records} in {plural(connectors, 'connector')} of {plural(runs['org_id'].n_unique(), 'organisation')}"
+
+
+def _figures(latency: dict[str, Any], retries: dict[str, Any]) -> list[Figure]:
+    known = f"n = {latency['n']:,}, {latency['n_excluded']:,} left out"
+    figures = [
+        Figure(name="Queue latency, median", value=duration(latency["p50_ms"]), detail=known),
+        Figure(name="Queue latency, p95", value=duration(latency["p95_ms"]), detail=known),
+    ]
+    for name, count, words in (("retry_rate", "n_retried", "Retried runs"), ("failure_rate", "n_failed", "Failed runs")):
+        if retries["is_estimable"]:
+            value = percent(retries[name])
+            interval = f"{percent(retries[f'{name}_low'])} to {percent(retries[f'{name}_high'])}"
+            detail = f"{interval}, n = {retries['n']:,} ended"
+        else:
+            value = f"{retries[count]:,}"
+            detail = f"rate cannot be estimated: {retries['n_open']:,} runs started whose end is not in the data"
+        figures.append(Figure(name=words, value=value, detail=detail))
+    return figures
+
+
+def _headlines(tables: Tables) -> list[str]:
+    """The worst of each section, in a sentence."""
+    headlines = []
+    slow = tables.latency.filter(pl.col("n") >= _ENOUGH).sort("p95_ms", "connector", descending=[True, False])
+    for row in slow.head(1).to_dicts():
+        headlines.append(
+            f"Slowest to start: {safe(row['connector'])}, 5 % of its runs waited {duration(row['p95_ms'])} or longer (n = {row['n']:,})."
+        )
+    failing = tables.retries.filter(pl.col("failure_rate_low") > 0).sort(
+        "failure_rate_low", "connector", descending=[True, False]
+    )
+    for row in failing.head(1).to_dicts():
+        interval = f"{percent(row['failure_rate_low'])} to {percent(row['failure_rate_high'])}"
+        headlines.append(
+            f"Fails most: {safe(row['connector'])}, {percent(row['failure_rate'])} of {plural(row['n'], 'ended run')} ({interval})."
+        )
+    for row in tables.reasons.filter(pl.col("n") > 0).head(1).to_dicts():
+        headlines.append(
+            f"Most frequent last error: {safe(row['template'])} "
+            f"({plural(row['n'], 'failed run')}, {plural(row['n_connectors'], 'connector')})."
+        )
+    return headlines

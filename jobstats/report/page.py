@@ -1,0 +1,141 @@
+"""A report as one HTML file that needs no network, no script and nothing beside it."""
+
+import base64
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from datetime import datetime
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import altair as alt
+import jinja2
+import polars as pl
+import vl_convert
+
+from jobstats import charts
+from jobstats.analysis.asking import Moment
+from jobstats.errors import SourceError
+from jobstats.ingest.loading import Loaded
+from jobstats.report.model import Report, build
+from jobstats.wording import safe
+
+_MOST_TABLE_ROWS = 100
+_CELL_CHARACTERS = 120
+
+
+class _Picture(NamedTuple):
+    alt: str
+    svg: str
+    width: str
+    height: str
+    columns: list[str]
+    rows: list[list[str]]
+    n_rows: int
+
+
+class _Section(NamedTuple):
+    id: str
+    title: str
+    text: str
+    charts: list[_Picture]
+
+
+def write_report(
+    loaded: Loaded, out: str | os.PathLike[str], *, since: Moment = None, until: Moment = None
+) -> Path:
+    """Write ``report.html`` into the folder ``out`` and return its path. The same data gives the same bytes.
+
+    Args:
+        loaded: What :func:`jobstats.load` or :func:`jobstats.read` returned.
+        out: A folder, made when missing. A report that is there is replaced at once.
+        since: Only runs at or after this; a datetime, ISO text or an age such as ``"7d"``.
+        until: Only runs before this.
+
+    Raises:
+        ArgumentError: A time that cannot be read.
+        SourceError: The folder cannot be written.
+    """
+    page = html(build(loaded.jobs, loaded.rejects, since=since, until=until))
+    target = Path(out) / "report.html"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=target.parent, encoding="utf-8", newline="\n", delete=False) as file:
+            file.write(page)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, target)
+    except OSError as error:
+        raise SourceError(f"{out}: cannot be written: {error.strerror or error}") from error
+    return target
+
+
+def html(report: Report) -> str:
+    """The page."""
+    resources = files("jobstats.report")
+    style = resources.joinpath("style.css").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.joinpath("template.html").read_text(encoding="utf-8"))
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return template.render(
+        report=report,
+        sections=_sections(report),
+        style=jinja2.utils.markupsafe.Markup(style),  # noqa: S704  our own file; its hash is in the page's policy
+        style_hash=digest,
+        version=version("jobstats"),
+    )
+
+
+def _sections(report: Report) -> list[_Section]:
+    tables = report.tables
+    return [
+        _Section(
+            "latency",
+            "Queue latency",
+            "How long runs waited between being due and being started, slowest connectors first. A p95 rests on fewer "
+            "than three runs where n is below 60.",
+            [
+                _picture("Queue latency by connector", charts.queue_latency, tables.latency),
+                _picture("Queue latency over time", charts.queue_latency, tables.latency_over_time),
+            ],
+        ),
+        _Section(
+            "retries",
+            "Retries and failures",
+            "How many ended runs took more than one attempt, and how many failed for good.",
+            [
+                _picture("Retried and failed runs by connector", charts.retry_rates, tables.retries),
+                _picture("Retried and failed runs over time", charts.retry_rates, tables.retries_over_time),
+            ],
+        ),
+        _Section(
+            "reasons",
+            "Failure reasons",
+            "The last error of each failed run. Errors that a retry overcame are counted beside, not among them.",
+            [_picture("Why runs failed", charts.failure_reasons, tables.reasons)],
+        ),
+    ]
+
+
+def _picture(words: str, draw: Callable[[Any], alt.TopLevelMixin], table: pl.DataFrame) -> _Picture:
+    with alt.theme.enable("jobstats"):
+        svg = vl_convert.vegalite_to_svg(draw(table).to_json(), vl_version=alt.VEGALITE_VERSION.removeprefix("v").rsplit(".", 1)[0])
+    size = re.search(r'width="([\d.]+)" height="([\d.]+)"', svg)
+    width, height = (f"{float(x):.0f}" for x in size.groups()) if size else ("", "")
+    rows = [[_cell(value) for value in row] for row in table.head(_MOST_TABLE_ROWS).rows()]
+    return _Picture(words, base64.b64encode(svg.encode()).decode(), width, height, table.columns, rows, len(table))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else safe(value, _CELL_CHARACTERS)
