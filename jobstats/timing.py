@@ -33,7 +33,7 @@ rows; ``processing_ms``, ``turnaround_ms`` and the flags are those of the record
 
 import polars as pl
 
-from jobstats.table import RUN_KEY, SCHEMA
+from jobstats.table import RECORD_SCHEMA, RUN_KEY, SCHEMA
 
 RERUN_MS = 500
 """A successor is created within 60 ms of the first start (95 in 100); half a second later is another start."""
@@ -51,6 +51,7 @@ STALLED = "job stalled more than allowable limit"
 
 _SCHEDULE = ("org_id", "schedule_key", "requested_at")
 _MS = "ms"
+_CRON_FIELDS = 5
 
 
 def _ms(expression: pl.Expr) -> pl.Expr:
@@ -123,11 +124,10 @@ def _one_row_per_run(rows: pl.DataFrame) -> pl.DataFrame:
     in_first_attempt = started & (
         (made == 0) | ((made == 1) & ((delay > 0) | pl.col("finished_at").is_not_null()))
     )
-    by_knowledge = [
-        pl.col("observed_at"),
-        pl.col("is_ended"),
-        *(pl.col(name) for name in ("attempts_made", "processed_at", "finished_at", "progress_json", "source", "_row")),
-    ]
+    # What was seen last, then what knows more. Records that differ in anything else are told apart by a hash, so
+    # that which one stands for the run never depends on the order they came in.
+    by_knowledge = [pl.col(name) for name in ("observed_at", "is_ended", "attempts_made", "processed_at", "finished_at")]
+    by_knowledge += [pl.struct(RECORD_SCHEMA.names()).hash(), pl.col("_row")]
     revealed = rows.group_by("_run").agg(
         _row=pl.col("_row").sort_by(by_knowledge, nulls_last=False).last(),
         _observed_eligible=_after("created_at", pl.col("delay_ms")).filter(still_pending).max(),
@@ -211,11 +211,29 @@ def _add_successor(runs: pl.DataFrame) -> pl.DataFrame:
         _successor=pl.col("created_at").shift(-1).over(_SCHEDULE),
         _spacing=_ms(pl.col("iteration_at").shift(-1).over(_SCHEDULE) - pl.col("iteration_at")),
     )
-    period = pl.min_horizontal(pl.col("_spacing").min().over(_SCHEDULE), "schedule_every_ms")
+    shortest = pl.col("_spacing").min().over(_SCHEDULE)
     # The shortest spacing seen is the schedule's own only if it was not the only one seen.
-    is_next = (pl.col("_spacing") == period) & (pl.col("_spacing").count().over(_SCHEDULE) > 1)
+    is_next = (pl.col("_spacing") == shortest) & (pl.col("_spacing").count().over(_SCHEDULE) > 1)
+    period = pl.min_horizontal(shortest, "schedule_every_ms", _cron_period_ms())
     return runs.join(
         ordered.select("_row", "_successor", _period=period, _is_next=is_next), on="_row", how="left"
+    )
+
+
+def _cron_period_ms() -> pl.Expr:
+    """No longer than the time between two runs of the schedule: a minute, an hour or a day, as its cron is written."""
+    fields = pl.col("schedule_cron").str.strip_chars().str.split(" ")
+    minute, hour = fields.list.get(0, null_on_oob=True), fields.list.get(1, null_on_oob=True)
+    one_minute, one_hour = minute.str.contains(r"^\d+$"), hour.str.contains(r"^\d+$")
+    return (
+        pl.when(fields.list.len() != _CRON_FIELDS)
+        .then(1_000)
+        .when(one_minute & one_hour)
+        .then(86_400_000)
+        .when(one_minute)
+        .then(3_600_000)
+        .when(pl.col("schedule_cron").is_not_null())
+        .then(60_000)
     )
 
 

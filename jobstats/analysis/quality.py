@@ -11,6 +11,9 @@ from jobstats.contract import SCHEDULE_TYPES, STATES
 _CAP = 10
 """The server lists at most this many jobs for a connector type and organisation."""
 
+_FEW = 0.01
+"""Below this share a doubt changes no figure that is shown."""
+
 SCHEMA = pl.Schema(
     {"check": pl.String, "severity": pl.String, "n": pl.Int64, "share": pl.Float64, "message": pl.String}
 )
@@ -33,7 +36,8 @@ def quality(jobs: Any, rejects: pl.DataFrame | None = None) -> pl.DataFrame:
         rejects: The rejects of the same load.
 
     Returns:
-        ``check`` (its name), ``severity`` (error: a figure cannot be had; warning: it is biased; note: good to know),
+        ``check`` (its name), ``severity`` (error: a figure cannot be had; warning: it may be biased; note: good to
+        know; a warning about fewer than 1 in 100 is a note),
         ``n`` and ``share`` (records or runs affected) and ``message``. No row for what is in order; always Polars.
 
     Raises:
@@ -48,9 +52,13 @@ def quality(jobs: Any, rejects: pl.DataFrame | None = None) -> pl.DataFrame:
     counts = _counts(frame)
     n_rejects = 0 if rejects is None else len(rejects)
     checks = [check for check in (*_coverage(counts, frame), *_doubts(counts), _rejects(counts, n_rejects)) if check.n]
-    rows = [(c.name, c.severity, c.n, c.n / c.of if c.of else None, c.message) for c in checks]
+    rows = [(c.name, _severity(c), c.n, c.n / c.of if c.of else None, c.message) for c in checks]
     order = pl.col("severity").replace_strict(SEVERITIES, range(len(SEVERITIES)), return_dtype=pl.Int64)
     return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort(order, maintain_order=True)
+
+
+def _severity(check: _Check) -> str:
+    return "note" if check.severity == "warning" and check.n < _FEW * check.of else check.severity
 
 
 def _counts(frame: Any) -> dict[str, int]:

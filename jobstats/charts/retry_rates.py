@@ -56,8 +56,8 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
         values=pl.Series([_words(row) for row in worst.to_dicts()], dtype=pl.String)
     )
     y = alt.Y("label:N", sort=alt.EncodingSortField("rank", order="ascending", op="min"), title=None, axis=alt.Axis(domain=False, ticks=False))
-    step = alt.Step(34, **{"for": "position"})
     long = _long(worst, ["label", "rank"]).filter(pl.col("rate").is_not_null())
+    step = alt.Step(34, **{"for": "position"}) if len(long) else alt.Step(22)
     panels: list[Any] = []
     if len(long):
         x_scale = alt.Scale(domain=[0, min(1.0, float(long["high"].max()) * 1.05 or 1.0)], nice=False)  # type: ignore[arg-type]
@@ -108,25 +108,28 @@ def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.
     if len(labels) < len(order):
         notes.append(f"{len(labels)} of {len(order):,} groups, those with most failures")
     frame = theme.newest(frame.filter(pl.col("label").is_in(labels.implode())), len(labels) * len(_SHOWN), notes)
-    long = _long(frame.join(labels.to_frame().with_row_index("rank"), on="label"), ["label", "rank", "bucket"])
-    base = alt.Chart(long).encode(
-        theme.time_axis(frame["bucket"]),
-        color=_colour(),
-        tooltip=[
-            alt.Tooltip("bucket:T", title="from (UTC)", timeUnit="utcyearmonthdatehoursminutes"),
-            alt.Tooltip("measure:N", title="rate of runs"),
-            alt.Tooltip("rate:Q", format=".1%"),
-            alt.Tooltip("low:Q", format=".1%"),
-            alt.Tooltip("high:Q", format=".1%"),
-            alt.Tooltip("n:Q", format=","),
-        ],
+    frame = frame.join(labels.to_frame().with_row_index("rank"), on="label")
+    is_estimable = bool(frame["is_estimable"].all())
+    if not is_estimable:
+        frame = frame.with_columns(pl.col(f"n_{word}").alias(name) for name, (word, _) in _SHOWN.items())
+    form, what = (".1%", "rate of runs") if is_estimable else (",", "number of runs")
+    tooltip = [
+        alt.Tooltip("bucket:T", title="from (UTC)", timeUnit="utcyearmonthdatehoursminutes"),
+        alt.Tooltip("measure:N", title=what),
+        *(alt.Tooltip(f"{name}:Q", format=form) for name in ("rate", "low", "high")[: 3 if is_estimable else 1]),
+        alt.Tooltip("n:Q", format=","),
+    ]
+    base = alt.Chart(_long(frame, ["label", "rank", "bucket"])).encode(
+        theme.time_axis(frame["bucket"]), color=_colour(), tooltip=tooltip
     )
-    axis = alt.Axis(format="%", title=None, tickCount=5)
-    band = base.mark_area(opacity=0.15).encode(alt.Y("low:Q", axis=axis, scale=alt.Scale(domainMin=0)), alt.Y2("high:Q"))
-    line = base.mark_line(point={"size": 18}).encode(alt.Y("rate:Q", axis=axis))
+    axis = alt.Axis(format="%" if is_estimable else ",d", title=None, tickCount=5)
+    layers = [base.mark_line(point={"size": 18}).encode(alt.Y("rate:Q", axis=axis, scale=alt.Scale(domainMin=0)))]
+    if is_estimable:
+        layers.insert(0, base.mark_area(opacity=0.15).encode(alt.Y("low:Q", axis=axis), alt.Y2("high:Q")))
+        notes.append("share of runs that started in the window; band: interval")
     text = f"Retried and failed runs over time{theme.by_words(groups)}"
-    notes.append("share of runs that started in the window; band: interval")
     if len(labels) == 1:
-        return alt.layer(band, line).properties(width=680, height=240, title=theme.title(text, *notes))
+        return alt.layer(*layers).properties(width=680, height=240, title=theme.title(text, *notes))
     facet = alt.Facet("label:N", sort=alt.EncodingSortField("rank", op="min"), title=None)
-    return alt.layer(band, line).properties(width=200, height=100).facet(facet, columns=3).properties(title=theme.title(text, *notes))
+    panels = alt.layer(*layers).properties(width=200, height=100).facet(facet, columns=3)
+    return panels.properties(title=theme.title(text, *notes))

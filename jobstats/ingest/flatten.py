@@ -25,7 +25,7 @@ def flatten(record: dict[str, Any], job: JobStatus, seen: Seen) -> tuple[Any, ..
     """One row in the order of ``table.RECORD_COLUMNS``: the validated job, and the JSON text of what is nested.
 
     Raises:
-        Refusal: A number in the nested JSON is too large to be written as JSON again.
+        Refusal: A number in progress or in nested JSON is beyond the range of a double.
     """
     data, schedule = job.data, job.data.schedule_config
     percentage, current, total = _progress(job.progress)
@@ -83,7 +83,12 @@ def _progress(progress: Any) -> tuple[float | None, float | None, float | None]:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        raise Refusal("progress", "progress: holds a number beyond the range of JSON readers") from None
 
 
 def _epoch_ms(instant: datetime | None) -> int | None:

@@ -1,0 +1,130 @@
+from datetime import UTC, datetime, timedelta
+
+import narwhals as nw
+import polars as pl
+import pytest
+from statsmodels.stats.proportion import proportion_confint
+
+import jobstats as js
+from jobstats.analysis.asking import length_ms, rate
+
+from ..factories import T0, immediate, jobs
+
+ANALYSES = (js.queue_latency, js.retry_rates, js.failure_reasons)
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"by": "conector"}, "did you mean 'connector'"),
+        ({"by": ["connector", "connector"]}, "twice"),
+        ({"every": "1 day"}, "every must be a number and one of"),
+        ({"every": "0d"}, "every must be"),
+        ({"every": 60}, "every must be"),
+        ({"since": "yesterday"}, "since must be a datetime"),
+        ({"until": 5}, "until must be a datetime"),
+        ({"since": "2026-11-24", "until": "2026-11-23"}, "must lie before until"),
+        ({"every": "1s", "since": "2000-01-01", "until": "2026-01-01"}, "choose a longer every"),
+    ],
+)
+def test_arguments_outside_the_vocabulary_are_refused(dump, analysis, arguments, message):
+    with pytest.raises(js.ArgumentError, match=message):
+        analysis(dump.jobs, **arguments)
+
+
+@pytest.mark.parametrize("analysis", [*ANALYSES, js.quality])
+def test_what_is_no_jobs_table_is_refused(dump, analysis):
+    with pytest.raises(js.TableError, match="it lacks job_id, name"):
+        analysis(pl.DataFrame({"x": [1]}))
+    with pytest.raises(js.ArgumentError, match=r"unpack jobs, rejects = load"):
+        analysis(dump)
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_nothing_gives_an_empty_answer_of_the_same_shape(dump, engine, as_polars, analysis):
+    nothing = engine(dump.jobs.head(0))
+    for arguments in ({}, {"by": "connector"}, {"every": "1m"}, {"by": ["connector", "state"], "every": "1w"}):
+        empty, full = as_polars(analysis(nothing, **arguments)), analysis(dump.jobs, **arguments)
+        assert empty.columns == full.columns
+        if arguments:
+            assert empty.is_empty()
+        else:
+            assert empty.select(pl.col("^n(_.*)?$").sum()).row(0) == (0,) * len(full.select("^n(_.*)?$").columns)
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_windows_without_runs_are_rows(engine, as_polars, analysis):
+    failed = {"state": "failed", "failedReason": "no"}
+    table = engine(jobs(immediate("1", **failed), immediate("2", timestamp=T0 + 180_000, processedOn=T0 + 180_500, finishedOn=T0 + 180_900, **failed)))
+    answer = as_polars(analysis(table, every="1m", since="2026-11-23T14:09:00Z", until="2026-11-23T14:15:00Z"))
+    assert answer["bucket"].to_list() == [datetime(2026, 11, 23, 14, minute, tzinfo=UTC) for minute in range(9, 15)]
+    assert answer["n"].to_list() == [0, 1, 0, 0, 1, 0]
+    measures = [name for name, dtype in answer.schema.items() if dtype.is_float()]
+    assert answer.filter(pl.col("n") == 0).select(measures).null_count().row(0) == (4,) * len(measures)
+
+
+def test_weeks_start_on_monday_and_days_at_midnight():
+    table = jobs(immediate("1"))  # a Monday afternoon
+    assert js.queue_latency(table, every="1w")["bucket"][0] == datetime(2026, 11, 23, tzinfo=UTC)
+    assert js.queue_latency(table, every="2d")["bucket"][0] <= datetime(2026, 11, 23, tzinfo=UTC)
+    sunday = jobs(immediate("1", timestamp=T0 - 86_400_000, processedOn=T0 - 86_400_000 + 5, finishedOn=T0))
+    assert js.queue_latency(sunday, every="1w")["bucket"][0] == datetime(2026, 11, 16, tzinfo=UTC)
+    early = jobs(immediate("1", timestamp=1_000, processedOn=1_005, finishedOn=2_000))  # a Thursday in 1970
+    assert js.queue_latency(early, every="1w")["bucket"][0] == datetime(1969, 12, 29, tzinfo=UTC)
+
+
+def test_windows_are_closed_at_the_start_and_open_at_the_end():
+    table = jobs(*(immediate(str(n), timestamp=T0 + n, processedOn=T0 + n + 5, finishedOn=T0 + n + 9) for n in range(4)))
+    start = datetime.fromtimestamp(T0 / 1000, UTC)
+    window = {"since": start + timedelta(milliseconds=1), "until": (start + timedelta(milliseconds=3)).isoformat()}
+    assert js.queue_latency(table, **window)["n"][0] == 2
+
+
+def test_an_age_counts_back_from_the_newest_observation_and_not_from_today():
+    def at(seconds):
+        return immediate(str(seconds), timestamp=T0 + seconds * 1000, processedOn=T0 + seconds * 1000 + 5, finishedOn=T0 + seconds * 1000 + 9)
+
+    loaded = js.load([at(0), at(50), at(100)], observed_at=datetime.fromtimestamp(T0 / 1000 + 120, UTC))
+    assert js.queue_latency(loaded.jobs, since="60s")["n"][0] == 1
+    assert js.queue_latency(loaded.jobs, since="70s")["n"][0] == 2
+
+
+def test_groups_without_a_value_are_kept(engine, as_polars):
+    table = engine(jobs(immediate("1", data={"connectorId": None}), immediate("2")))
+    answer = as_polars(js.queue_latency(table, by="connector_id", every="1h"))
+    assert answer.select("connector_id", "n").rows() == [("c1", 1), (None, 1)]
+
+
+@pytest.mark.parametrize(("part", "whole"), [(0, 1), (1, 1), (3, 7), (0, 59), (299, 300), (154, 1_788)])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_rates_have_wilson_intervals(part, whole, confidence):
+    table = pl.DataFrame({"k": [part], "n": [whole]}).select(rate("k", "n", "share", confidence))
+    low, high = proportion_confint(part, whole, 1 - confidence, method="wilson")
+    assert table.row(0) == pytest.approx((part / whole, low, high), abs=1e-12)
+
+
+def test_a_level_that_is_none_is_refused(dump):
+    for confidence in (0, 1, 95):
+        with pytest.raises(js.ArgumentError, match="confidence"):
+            js.retry_rates(dump.jobs, confidence=confidence)
+
+
+def test_lengths():
+    assert [length_ms(text, "every") for text in ("1s", "15m", "2h", "1d", "1w")] == [1_000, 900_000, 7_200_000, 86_400_000, 604_800_000]
+
+
+def test_the_answer_is_the_kind_of_frame_that_was_asked(dump, engine):
+    table = engine(dump.jobs)
+    for analysis in ANALYSES:
+        answer = analysis(table, by="connector")
+        assert type(answer) is type(table)
+        assert nw.from_native(answer).implementation == nw.from_native(table).implementation
+
+
+def test_arguments_are_not_changed(dump):
+    by = ["connector"]
+    before = dump.jobs.clone()
+    js.queue_latency(dump.jobs, by=by, every="1m")
+    assert by == ["connector"]
+    assert dump.jobs.equals(before)

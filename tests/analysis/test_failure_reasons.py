@@ -1,0 +1,43 @@
+import pytest
+from polars.testing import assert_frame_equal
+
+import jobstats as js
+from jobstats.reasons import NO_REASON
+
+from ..factories import immediate, jobs
+
+
+@pytest.fixture
+def failures():
+    failed = {"state": "failed", "attemptsMade": 3}
+    return jobs(
+        immediate("1", **failed, failedReason="connect ECONNREFUSED 10.0.0.1:443"),
+        immediate("2", **failed, failedReason="connect ECONNREFUSED 10.0.0.2:8443", data={"connectorId": "c2", "orgId": "o2"}),
+        immediate("3", **failed, failedReason="Request failed with status code 429"),
+        immediate("4", **failed, failedReason="null"),
+        immediate("5", attemptsMade=2, failedReason="Request failed with status code 429"),
+        immediate("6", attemptsMade=1, state="active", finishedOn=None, failedReason="Request failed with status code 500"),
+        immediate("7"),
+    )
+
+
+def test_seven_runs_by_hand(failures, engine, as_polars):
+    answer = as_polars(js.failure_reasons(engine(failures)))
+    columns = ["template", "share", "n", "n_recovered", "n_connectors", "n_orgs"]
+    assert answer.select(columns).rows() == [
+        ("connect ECONNREFUSED <ip>", 0.5, 2, 0, 2, 2),
+        ("Request failed with status code 429", 0.25, 1, 1, 1, 1),
+        (NO_REASON, 0.25, 1, 0, 1, 1),
+    ]
+
+
+def test_the_error_of_a_completed_run_is_no_failure(dump):
+    answer = js.failure_reasons(dump.jobs)
+    assert answer["n"].sum() == js.retry_rates(dump.jobs)["n_failed"][0] == 122
+    assert answer["n_recovered"].sum() == 154
+    assert answer["share"].sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"by": "connector"}, {"every": "15s"}, {"by": ["org_id", "schedule_type"], "every": "1m", "since": "4m"}])
+def test_engines_agree(dump, engine, as_polars, arguments):
+    assert_frame_equal(as_polars(js.failure_reasons(engine(dump.jobs), **arguments)), js.failure_reasons(dump.jobs, **arguments))

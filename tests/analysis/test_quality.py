@@ -1,0 +1,54 @@
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import jobstats as js
+from jobstats.timing import STALLED
+
+from ..factories import T0, immediate, jobs, record
+
+
+def found(table, rejects=None) -> dict:
+    return {row["check"]: row["n"] for row in js.quality(table, rejects).to_dicts()}
+
+
+def test_good_data_has_nothing_to_say():
+    table = jobs(immediate("1")).with_columns(observed_at=pl.col("finished_at"), observed_at_source=pl.lit("file_name"))
+    assert js.quality(table).is_empty()
+
+
+@pytest.mark.parametrize(
+    ("changes", "check"),
+    [
+        ({"state": "odd", "finishedOn": None}, "unknown_state"),
+        ({"data": {"scheduleConfig": {"scheduleType": "lunar"}}}, "unknown_schedule"),
+        ({"processedOn": T0 - 5}, "clock_skew"),
+        ({"state": "active"}, "torn"),
+        ({"state": "failed", "failedReason": "null"}, "no_reason"),
+        ({"state": "failed", "failedReason": STALLED}, "reruns"),
+        ({"attemptsMade": 2}, "first_start_unknown"),
+        ({}, "observed_unknown"),
+    ],
+)
+def test_each_limit_is_found(changes, check):
+    assert found(jobs(record(**changes)))[check] == 1
+
+
+def test_missing_outcomes_and_the_row_cap_are_found_in_polls(polls):
+    table = js.quality(*polls)
+    assert table.row(0, named=True)["check"] == "outcomes_missing"
+    assert table.row(0, named=True)["severity"] == "error"
+    assert "row_cap" in found(polls.jobs)
+
+
+def test_a_full_dump_misses_no_outcomes(dump):
+    assert {"outcomes_missing", "row_cap"}.isdisjoint(found(dump.jobs))
+
+
+def test_rejects_are_counted():
+    loaded = js.load([record(), {"name": "bad"}])
+    assert found(*loaded)["rejects"] == 1
+
+
+def test_engines_agree(dump, engine):
+    assert_frame_equal(js.quality(engine(dump.jobs)), js.quality(dump.jobs))

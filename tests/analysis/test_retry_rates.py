@@ -1,0 +1,63 @@
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import jobstats as js
+
+from ..factories import immediate, jobs
+
+
+@pytest.fixture
+def five():
+    """First try, recovered on the second, recovered on the third, exhausted, failed at once; and one under way."""
+    return jobs(
+        immediate("1"),
+        immediate("2", attemptsMade=2),
+        immediate("3", attemptsMade=3),
+        immediate("4", attemptsMade=3, state="failed"),
+        immediate("5", attemptsMade=1, state="failed"),
+        immediate("6", attemptsMade=1, state="active", finishedOn=None),
+    )
+
+
+def test_five_runs_by_hand(five, engine, as_polars):
+    row = as_polars(js.retry_rates(engine(five))).row(0, named=True)
+    counts = {"n": 5, "n_completed": 3, "n_failed": 2, "n_retried": 3, "n_recovered": 2, "n_rerun": 0, "n_open": 1}
+    assert {name: row[name] for name in counts} == counts
+    assert (row["retry_rate"], row["failure_rate"], row["recovery_rate"]) == pytest.approx((3 / 5, 2 / 5, 2 / 3))
+    assert row["mean_attempts"] == pytest.approx((1 + 2 + 3 + 3 + 1) / 5)
+    # Wilson for 3 of 5 at 95 %, by hand: centre 0.5566, half width 0.3258.
+    assert (row["retry_rate_low"], row["retry_rate_high"]) == pytest.approx((0.2307, 0.8824), abs=1e-4)
+    assert row["is_estimable"]
+
+
+def test_without_completed_runs_rates_are_not_estimated(five):
+    failed = five.filter(pl.col("state") == "failed")
+    row = js.retry_rates(failed).row(0, named=True)
+    assert (row["failure_rate"], row["retry_rate_low"], row["mean_attempts"]) == (None, None, None)
+    assert (row["n"], row["n_failed"], row["is_estimable"]) == (2, 2, False)
+
+
+def test_answers_of_todays_server_give_no_rate(polls, truth_of_polls):
+    row = js.retry_rates(polls.jobs).row(0, named=True)
+    ended = truth_of_polls["final_state"].is_in(["completed", "failed"]).sum()
+    naive = row["n_failed"] / row["n"]
+    true = (truth_of_polls["final_state"] == "failed").sum() / ended
+    assert naive > 0.9 > 0.3 > true  # what would have been printed, and what was
+    assert not row["is_estimable"]
+    assert row["failure_rate"] is None
+    assert row["n_open"] > row["n"]
+
+
+def test_the_log_agrees_on_the_dump(dump, truth_of_dump):
+    row = js.retry_rates(dump.jobs).row(0, named=True)
+    ended = dump.jobs.filter("is_ended").join(truth_of_dump, on=["job_id", "created_at"])
+    assert row["n_failed"] == (ended["final_state"] == "failed").sum()
+    assert row["n_completed"] == (ended["final_state"] == "completed").sum()
+    more_errors = (ended["attempts_errored"] + (ended["final_state"] == "completed").cast(pl.Int64)) > 1
+    assert abs(row["n_retried"] - more_errors.sum()) <= 1  # one attempt lost its lock and errored unseen
+
+
+@pytest.mark.parametrize("arguments", [{}, {"by": "connector"}, {"every": "15s"}, {"by": ["org_id", "schedule_type"], "every": "1m", "since": "4m"}])
+def test_engines_agree(dump, engine, as_polars, arguments):
+    assert_frame_equal(as_polars(js.retry_rates(engine(dump.jobs), **arguments)), js.retry_rates(dump.jobs, **arguments))

@@ -1,0 +1,267 @@
+import json
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+import jobstats as js
+from jobstats.contract import SCHEDULE_TYPES
+from jobstats.timing import STALLED
+
+from .factories import KEY, T0, immediate, iteration, jobs, record
+
+MINUTE = 60_000
+WAIT = ("queue_latency_ms", "queue_latency_quality", "eligible_source", "start_source")
+
+
+def interval(n: int, offset: int = 0, key: str = KEY, **changes):
+    """Run n of a minutely interval schedule; all but the first are due ``offset`` after the suffix of their id."""
+    slot = T0 + n * MINUTE
+    due = slot + (offset if n else 0)
+    usual = {"id": f"repeat:{key}:{slot}", "timestamp": due - MINUTE + 250, "processedOn": due + 250, "finishedOn": due + 900}
+    if n == 0:
+        usual["timestamp"] = T0 - 20_000
+    data = {"timestamp": "2026-11-23T14:09:40.000Z", "scheduleConfig": {"scheduleType": "interval", "intervalMinutes": 1}}
+    return record(**(usual | {"data": data} | changes))
+
+
+def pending(made: dict, due: int, **changes):
+    """The same run while it still waited for its time."""
+    return made | {"state": "delayed", "delay": due - made["timestamp"], "attemptsMade": 0, "processedOn": None, "finishedOn": None} | changes
+
+
+def test_the_exported_delay_says_nothing_about_the_wait():
+    run = jobs(record()).row(0, named=True)
+    assert run["queue_latency_literal_ms"] == 60_250  # created a minute ahead, and the delay reads 0
+    assert run["queue_latency_ms"] == 250
+    assert run["processing_ms"] == 1_000
+    assert run["turnaround_ms"] == 1_250
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (record(), (250, "exact", "id_suffix", "processed_on")),
+        (immediate("7", wait=480), (480, "exact", "immediate", "processed_on")),
+        (
+            record(id="crawl-drive-c1-o1", timestamp=T0 - 9_000, data={"scheduleConfig": {"scheduleType": "once", "scheduledTime": "2026-11-23T14:10:00Z"}}),
+            (250, "exact", "scheduled_time", "processed_on"),
+        ),
+        (  # scheduled for a time that had passed when the job was created
+            record(id="crawl-drive-c1-o1", timestamp=T0 + 100, data={"scheduleConfig": {"scheduleType": "once", "scheduledTime": "2026-11-23T14:00:00Z"}}),
+            (150, "exact", "scheduled_time", "processed_on"),
+        ),
+        (interval(0), (250, "exact", "id_suffix", "processed_on")),
+        (interval(5, offset=700), (950, "upper_bound", "id_suffix_lower_bound", "processed_on")),
+        (record(attemptsMade=2, processedOn=T0 + 9_000, finishedOn=T0 + 9_500), (9_000, "last_attempt_only", "id_suffix", "last_attempt")),
+        (record(state="failed", failedReason=STALLED), (250, "last_attempt_only", "id_suffix", "last_attempt")),
+        (record(state="delayed", attemptsMade=0, delay=60_000, processedOn=None, finishedOn=None), (None, "unknown", "observed", None)),
+        (record(state="prioritized", attemptsMade=0, processedOn=None, finishedOn=None), (None, "unknown", "id_suffix", None)),
+        (record(id="crawl-drive-c1-o1", state="paused", delay=None, attemptsMade=0, processedOn=None, finishedOn=None), (None, "unknown", None, None)),
+        (  # in backoff: the delay is the backoff, and processedOn still the first attempt's
+            record(state="delayed", delay=5_000, attemptsMade=1, finishedOn=None, failedReason="no"),
+            (250, "exact", "id_suffix", "processed_on"),
+        ),
+        (record(state="active", attemptsMade=1, finishedOn=None), (250, "last_attempt_only", "id_suffix", "last_attempt")),
+    ],
+)  # fmt: skip
+def test_one_record_alone_says(made, expected):
+    assert jobs(made).select(WAIT).row(0) == expected
+
+
+def test_the_next_run_tells_the_first_start_of_a_retried_one():
+    retried = iteration(0, attemptsMade=2, processedOn=T0 + 9_000, finishedOn=T0 + 9_500)
+    table = jobs(retried, iteration(1), iteration(2))
+    assert table.select(WAIT).row(0) == (250, "exact", "id_suffix", "successor")
+    assert table["is_rerun_suspected"].to_list() == [False, False, False]
+
+
+def test_a_hidden_stall_is_seen_by_the_next_run():
+    stalled = iteration(0, processedOn=T0 + 30_250, finishedOn=T0 + 31_000)
+    table = jobs(stalled, iteration(1), iteration(2))
+    assert table.select(WAIT).row(0) == (250, "exact", "id_suffix", "successor")
+    assert table["is_rerun_suspected"].to_list() == [True, False, False]
+
+
+def test_a_hidden_stall_is_seen_by_two_records_of_the_run():
+    early = record(state="active", attemptsMade=0, finishedOn=None)
+    late = record(processedOn=T0 + 30_000, finishedOn=T0 + 31_000)
+    table = jobs(early, late)
+    assert table["queue_latency_ms"].to_list() == [250, 250]
+    assert table["is_rerun_suspected"].to_list() == [True, True]
+
+
+def test_a_run_overtaken_by_later_ones_is_only_bounded():
+    late = immediate("slow", wait=40_000)
+    others = [immediate(f"n{n}", timestamp=T0 + 5_000 * n, processedOn=T0 + 5_000 * n + 50, finishedOn=T0 + 5_000 * n + 90) for n in range(1, 6)]
+    qualities = jobs(late, *others)["queue_latency_quality"].to_list()
+    assert qualities == ["upper_bound"] + ["exact"] * 5
+
+
+def test_a_run_never_seen_again_was_started_when_its_successor_was_made():
+    seen = pending(iteration(0), due=T0)
+    table = jobs(seen, pending(iteration(1), due=T0 + MINUTE), pending(iteration(2), due=T0 + 2 * MINUTE))
+    assert table.select(WAIT).row(0) == (250, "exact", "observed", "successor")
+    assert not table["is_ended"][0]
+    assert table["queue_latency_quality"].to_list() == ["exact", "exact", "unknown"]
+
+
+def test_a_missing_run_between_is_a_gap_and_not_a_wait():
+    # Run 1 was never seen. Run 2 was made when run 1 started, a minute and more after run 0 was due.
+    table = jobs(pending(iteration(0), due=T0), pending(iteration(2), due=T0 + 2 * MINUTE))
+    assert table["queue_latency_ms"][0] == 60_250
+    assert table["queue_latency_quality"][0] == "gap_or_late"
+
+
+def test_the_offset_of_an_interval_schedule_is_learned_from_a_pending_run():
+    table = jobs(interval(4, offset=700), pending(interval(5, offset=700), due=T0 + 5 * MINUTE + 700))
+    assert table.select(WAIT).row(0) == (250, "exact", "id_suffix_offset", "processed_on")
+    assert table["eligible_source"][1] == "observed"
+
+
+def test_the_offset_is_learned_from_the_second_run_on_servers_that_add_one():
+    other = pending(interval(5, offset=700, key="f" * 32), due=T0 + 5 * MINUTE + 700)
+    # The first run starts 250 ms late, which becomes the offset; the second is made then.
+    first, second, third = interval(0), interval(1, offset=250), interval(2, offset=250)
+    second["timestamp"] = first["processedOn"]
+    table = jobs(first, second, third, other)
+    assert table["eligible_source"].to_list() == ["id_suffix", "id_suffix_offset", "id_suffix_offset", "observed"]
+    assert table["queue_latency_ms"].to_list()[:3] == [250, 250, 250]
+
+
+def test_a_server_without_offsets_says_so_by_any_pending_run():
+    other = pending(interval(5, key="f" * 32), due=T0 + 5 * MINUTE)
+    table = jobs(interval(4), other)
+    assert table.select(WAIT).row(0) == (250, "exact", "id_suffix", "processed_on")
+
+
+def test_ids_are_used_again_and_runs_are_kept_apart():
+    first, second = record(id="same", timestamp=T0), record(id="same", timestamp=T0 + 5_000)
+    assert jobs(first, second, first)["is_latest"].to_list() == [False, True, True]
+    other_org = record(id="same", timestamp=T0, data={"orgId": "o2"})
+    assert jobs(first, other_org)["is_latest"].to_list() == [True, True]
+    nameless = record(id=None)
+    assert jobs(nameless, nameless)["is_latest"].to_list() == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "torn", "attempts"),
+    [
+        ({}, False, 1),
+        ({"attemptsMade": 0}, False, 1),  # before BullMQ 5, 0 and 1 are alike on a completed run
+        ({"attemptsMade": 0, "finishedOn": None}, True, 1),
+        ({"attemptsMade": 2, "finishedOn": None}, True, 3),  # read in its third attempt, ended before the state was read
+        ({"state": "active", "finishedOn": None}, False, 1),
+        ({"state": "active"}, True, 1),
+        ({"state": "prioritized", "delay": 5_000, "finishedOn": None}, True, 1),
+        ({"state": "delayed", "attemptsMade": 0, "processedOn": None, "finishedOn": None}, True, 0),
+        ({"state": "a state of the future", "finishedOn": None}, False, 1),
+    ],
+)
+def test_torn_records_are_flagged_and_their_attempts_righted(changes, torn, attempts):
+    row = jobs(record(**changes)).row(0, named=True)
+    assert (row["is_torn"], row["attempts"]) == (torn, attempts)
+
+
+def test_clock_skew_is_kept_and_flagged():
+    row = jobs(record(processedOn=T0 - 40)).row(0, named=True)
+    assert (row["queue_latency_ms"], row["is_clock_skewed"]) == (-40, True)
+
+
+# ---- against the independent log ---------------------------------------------------------------------------------
+
+
+def measured(loaded: js.Loaded, truth: pl.DataFrame) -> pl.DataFrame:
+    runs = loaded.jobs.filter("is_latest", pl.col("started_at").is_not_null())
+    joined = runs.join(truth.drop("schedule_type"), on=["job_id", "created_at"], how="left")
+    assert joined["first_queue_latency_ms"].null_count() == 0
+    return joined.with_columns(error=(pl.col("queue_latency_ms") - pl.col("first_queue_latency_ms")).abs())
+
+
+def share(frame: pl.DataFrame, condition: pl.Expr) -> float:
+    return frame.select(condition.mean()).item()
+
+
+def test_the_dump_agrees_with_the_log(dump, truth_of_dump):
+    runs = measured(dump, truth_of_dump)
+    first = runs.filter(pl.col("schedule_type") != "interval", pl.col("attempts_started") == 1)
+    exact = runs.filter(pl.col("queue_latency_quality") == "exact")
+    literal = (pl.col("queue_latency_literal_ms") - pl.col("first_queue_latency_ms")).abs()
+    assert len(first) > 800
+    assert share(first, pl.col("error") <= 50) >= 0.99
+    assert share(runs, pl.col("error") <= 50) >= 0.97
+    assert share(exact, pl.col("error") > 250) <= 0.0025
+    assert len(exact) > 0.97 * len(runs)
+    assert share(runs, literal <= 50) == 0
+
+
+def test_the_polls_agree_with_the_log(polls, truth_of_polls):
+    runs = measured(polls, truth_of_polls)
+    recurring = truth_of_polls.filter(pl.col("first_active_ms").is_not_null(), pl.col("schedule_type") != "once")
+    exact = runs.filter(pl.col("queue_latency_quality") == "exact")
+    found = runs.filter(pl.col("schedule_type") != "once")
+    assert len(found) > 0.8 * len(recurring)
+    assert share(exact, pl.col("error") <= 100) >= 0.98
+    assert share(exact, pl.col("error") > 250) <= 0.0025
+
+
+def test_outcomes_and_retries_agree_with_the_log(dump, truth_of_dump):
+    ended = dump.jobs.filter("is_ended").join(truth_of_dump, on=["job_id", "created_at"], how="left")
+    assert (ended["state"] == ended["final_state"]).all()
+    # A stall that ends a job counts as an attempt although none errored, so runs that stalled are left out here.
+    clean = ended.filter(pl.col("stalls") == 0)
+    errored = clean["attempts_errored"] + (clean["final_state"] == "completed").cast(pl.Int64)
+    assert (clean["attempts"] == errored).all()
+    stalled = dump.jobs.filter("is_rerun_suspected").join(truth_of_dump, on=["job_id", "created_at"])
+    assert (stalled["stalls"] > 0).mean() == 1
+
+
+# ---- whatever the records ----------------------------------------------------------------------------------------
+
+records = st.builds(
+    lambda n, kind, made, state, wait, delay, finish: iteration(
+        n,
+        attemptsMade=made,
+        state=state,
+        delay=delay,
+        processedOn=None if wait is None else T0 + n * MINUTE + wait,
+        finishedOn=finish if wait is None or finish is None else T0 + n * MINUTE + wait + finish,
+        data={"scheduleConfig": {"scheduleType": kind} | dict.fromkeys(("minute", "hour"), 0) | {"dayOfMonth": 1, "daysOfWeek": [1], "cronExpression": "* * * * *", "scheduledTime": "2026-11-23T14:10:00Z", "intervalMinutes": 1}},
+    ),
+    st.integers(0, 4),
+    st.sampled_from(SCHEDULE_TYPES),
+    st.integers(0, 3),
+    st.sampled_from(["completed", "failed", "active", "delayed", "prioritized", "waiting", "paused", "odd"]),
+    st.none() | st.integers(-100, 90_000),
+    st.sampled_from([0, 5_000, 61_000]),
+    st.none() | st.integers(0, 10_000),
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(records, min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_times_hold_together_and_do_not_depend_on_order(made, random):
+    table = jobs(*made)
+    wait = pl.col("queue_latency_ms")
+    assert table.filter(wait.is_null() != (pl.col("queue_latency_quality") == "unknown")).is_empty()
+    assert table.filter(wait != (pl.col("started_at") - pl.col("eligible_at")).dt.total_milliseconds()).is_empty()
+    assert table.filter(pl.col("started_at").is_null() != pl.col("start_source").is_null()).is_empty()
+    assert table.filter(pl.col("eligible_at").is_null() != pl.col("eligible_source").is_null()).is_empty()
+    assert table["is_latest"].sum() == table.select("job_id", "created_at").n_unique()
+    shuffled = random.sample(made, len(made))
+    key = pl.Series([json.dumps(one, sort_keys=True) for one in made])
+    again = pl.Series([json.dumps(one, sort_keys=True) for one in shuffled])
+    run = ["eligible_at", "eligible_source", "started_at", "start_source", *WAIT[:2], "is_rerun_suspected"]
+    assert_frame_equal(
+        table.with_columns(key=key).sort("key").select(run), jobs(*shuffled).with_columns(key=again).sort("key").select(run)
+    )
+
+
+def test_the_whole_dump_does_not_depend_on_order(dump, lines):
+    shuffled = js.load(b"\n".join(reversed(lines))).jobs
+    assert_frame_equal(
+        dump.jobs.sort("job_id", "created_at").drop("source", "observed_at", "observed_at_source"),
+        shuffled.sort("job_id", "created_at").drop("source", "observed_at", "observed_at_source"),
+    )
