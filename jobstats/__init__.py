@@ -17,18 +17,25 @@ Data flows one way: records → jobs table → result tables → charts → page
 >>> import jobstats as js
 >>> jobs, rejects = js.load("data/dump")
 >>> js.queue_latency(jobs, by="schedule_type").select("schedule_type", "p50_ms", "n").row(0)
-('custom', 1027.5, 688)
+('custom', 2314.0, 689)
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from jobstats.analysis.failure_reasons import failure_reasons
 from jobstats.analysis.quality import quality
 from jobstats.analysis.queue_latency import queue_latency
 from jobstats.analysis.retry_rates import retry_rates
 from jobstats.contract import JobStatus
-from jobstats.engines import sql
 from jobstats.errors import ArgumentError, JobstatsError, SourceError, TableError
 from jobstats.ingest.loading import Loaded, load
 from jobstats.store import read, scan, write
+
+if TYPE_CHECKING:
+    from jobstats import charts
+    from jobstats.engines import relation, sql
+    from jobstats.report.page import write_report
 
 __version__ = "0.1.0"
 
@@ -45,6 +52,7 @@ __all__ = [
     "quality",
     "queue_latency",
     "read",
+    "relation",
     "retry_rates",
     "scan",
     "sql",
@@ -52,15 +60,13 @@ __all__ = [
     "write_report",
 ]
 
+# Altair and DuckDB take longer to import than everything else together, so they wait for their first use.
+_LATE = {"relation": "jobstats.engines", "sql": "jobstats.engines", "write_report": "jobstats.report.page"}
+
 
 def __getattr__(name: str) -> object:
-    """``charts`` and ``write_report`` on first use: Altair takes longer to import than everything else together."""
     if name == "charts":
-        import importlib
-
-        return importlib.import_module("jobstats.charts")
-    if name == "write_report":
-        from jobstats.report.page import write_report
-
-        return write_report
+        return import_module("jobstats.charts")
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
@@ -151,7 +150,9 @@ def _refuse_empty(loaded: "Loaded", source: tuple[str, ...]) -> None:
     if len(loaded.rejects):
         first = loaded.rejects.row(0, named=True)
         place = f":{first['line']}" if first["line"] else ""
-        raise SourceError(f"{first['source']}{place}: {first['reason']} ({len(loaded.rejects):,} rejected, none accepted)")
+        raise SourceError(
+            f"{first['source']}{place}: {first['reason']} ({len(loaded.rejects):,} rejected, none accepted)"
+        )
     raise SourceError(f"{where}: holds no job records")
 
 
@@ -203,7 +204,7 @@ def _table(answer: "pl.DataFrame") -> str:
     options = {"tbl_rows": 50, "tbl_cols": -1, "fmt_str_lengths": 80, "tbl_hide_column_data_types": True}
     with pl.Config(tbl_width_chars=10_000, tbl_hide_dataframe_shape=True, **options):  # type: ignore[arg-type]
         shown = str(answer)
-    return f"{shown}\n" + (f"50 of {len(answer):,} rows\n" if len(answer) > 50 else "")  # noqa: PLR2004
+    return f"{shown}\n" + (f"50 of {len(answer):,} rows\n" if len(answer) > 50 else "")
 
 
 def _csv(answer: "pl.DataFrame") -> str:

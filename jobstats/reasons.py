@@ -47,7 +47,8 @@ RULES = (
     ),
     Rule(
         "vendor token",
-        r"\b(?:xox[a-z]-|xapp-|gh[a-z]_|github_pat_|glpat-|sk-|sk_live_|pk_live_|rk_live_|AKIA|ASIA|AIza|ya29\.|1//|SG\.|shp[a-z]{2}_|dop_v1_|npm_|pypi-|ATATT|EAA)[\w./+=-]{8,}",
+        r"\b(?:xox[a-z]-|xapp-|gh[a-z]_|github_pat_|glpat-|sk-|sk_live_|pk_live_|rk_live_|AKIA|ASIA|AIza|ya29\.|1//|SG\."
+        r"|shp[a-z]{2}_|dop_v1_|npm_|pypi-|ATATT|EAA)[\w./+=-]{8,}",
         "<token>",
     ),
     Rule("e-mail", r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", "<email>"),
@@ -55,7 +56,8 @@ RULES = (
     # protect what carries meaning: the digits that follow these words are the error's name
     Rule(
         "code",
-        r"(?i)\b(status(?: ?code)?|http(?:/\d(?:\.\d)?)?|httperror|code|errno|error|err|winerror|sqlstate|exit code|response code|signal)([ :=#\"'(\[]{1,3})(\d{1,5})\b",
+        r"(?i)\b(status(?: ?code)?|http(?:/\d(?:\.\d)?)?|httperror|code|errno|error|err|winerror|sqlstate|signal)"
+        r"([ :=#\"'(\[]{1,3})(\d{1,5})\b",
         "${1}${2}\ue000${3}\ue001",
     ),
     Rule("named code", r"\b(AADSTS|E|ORA-|SQLSTATE |WSA|TS)(\d{3,6})\b", "\ue000${1}${2}\ue001"),
@@ -66,7 +68,9 @@ RULES = (
     Rule("date", r"\b\d{4}-\d\d-\d\d\b", "<date>"),
     Rule("address", r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?\b", "<ip>"),
     Rule("ipv6", r"(?i)(?:\b[0-9a-f]{1,4}:){3,7}[0-9a-f]{1,4}\b|::1\b|::ffff:<ip>", "<ip>"),
-    Rule("host", r"(?i)\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|dev|cloud|local|internal|app|ai|co)(?::\d{1,5})?\b", "<host>"),
+    Rule(
+        "host", r"(?i)\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|dev|cloud|local|internal|app|ai|co)(?::\d{1,5})?\b", "<host>"
+    ),
     Rule("path", r"(^|[\s\"'(=:])(?:/[\w.@%+~-]+){2,}/?", "${1}<path>"),
     Rule("hexadecimal", r"(?i)\b(?:0x)?[0-9a-f]*(?:\d[a-f]|[a-f]\d)[0-9a-f]{6,}\b", "<hex>"),
     Rule("long identifier", r"\b[\w-]*(?:\d[A-Za-z_-]|[A-Za-z_-]\d)[\w-]*(?:\d[\w-]*){3,}\b", "<id>"),
@@ -94,7 +98,8 @@ def classify(texts: pl.Series) -> pl.DataFrame:
     Returns:
         ``template``, at most 300 characters, one row a text in the same order.
 
-    >>> classify(pl.Series(["connect ECONNREFUSED 10.0.0.7:6379", "Request failed with status code 429", None]))["template"].to_list()
+    >>> texts = pl.Series(["connect ECONNREFUSED 10.0.0.7:6379", "Request failed with status code 429", None])
+    >>> classify(texts)["template"].to_list()
     ['connect ECONNREFUSED <ip>', 'Request failed with status code 429', '(no reason given)']
     """
     distinct = texts.cast(pl.String).alias("text").unique(maintain_order=True).to_frame()
@@ -106,6 +111,10 @@ def classify(texts: pl.Series) -> pl.DataFrame:
     shown = pl.when(long).then(masked.str.slice(0, _TEMPLATE_CHARACTERS - 1) + "…").otherwise(masked)
     missing = masked.is_null() | masked.is_in(["", "null", "undefined"])
     templates = distinct.with_columns(template=pl.when(missing).then(pl.lit(NO_REASON)).otherwise(shown))
-    return texts.cast(pl.String).alias("text").to_frame().join(
-        templates, on="text", how="left", nulls_equal=True, maintain_order="left"
-    ).select("template")
+    return (
+        texts.cast(pl.String)
+        .alias("text")
+        .to_frame()
+        .join(templates, on="text", how="left", nulls_equal=True, maintain_order="left")
+        .select("template")
+    )

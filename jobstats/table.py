@@ -35,7 +35,9 @@ RECORD_COLUMNS = (
     Column("connector", pl.String, "", "kind of connector, such as Drive or SharePoint Online"),
     Column("connector_id", pl.String, "", "instance of the connector; null from servers before December 2025"),
     Column("state", pl.String, "", "state as exported; read a moment after the other fields"),
-    Column("attempts_made", pl.Int64, "attempts", "attempts that had ended, as exported; a stalled attempt is not counted"),
+    Column(
+        "attempts_made", pl.Int64, "attempts", "attempts that had ended, as exported; a stalled attempt is not counted"
+    ),
     Column("failed_reason", pl.String, "", "message of the last error, as exported; survives a later success"),
     Column("created_at", _AT, "UTC", "timestamp: when the job was put into the queue, mostly long before it was due"),
     Column("processed_at", _AT, "UTC", "processedOn: start of the latest attempt"),
@@ -45,7 +47,9 @@ RECORD_COLUMNS = (
     Column("progress_current", pl.Float64, "items", "progress.current"),
     Column("progress_total", pl.Float64, "items", "progress.total"),
     Column("progress_json", pl.String, "JSON", "progress as exported, whatever its form"),
-    Column("schedule_type", pl.String, "", "hourly, daily, weekly, monthly, custom, once, interval, or an unknown type"),
+    Column(
+        "schedule_type", pl.String, "", "hourly, daily, weekly, monthly, custom, once, interval, or an unknown type"
+    ),
     Column("schedule_enabled", pl.Boolean, "", "isEnabled; true when not said, as on the server"),
     Column("schedule_timezone", pl.String, "IANA", "time zone of the schedule; UTC when not said, as on the server"),
     Column("schedule_cron", pl.String, "cron", "cron expression as the server builds it; null for once and interval"),
@@ -54,7 +58,9 @@ RECORD_COLUMNS = (
     Column("schedule_json", pl.String, "JSON", "scheduleConfig as exported, either shape"),
     Column("requested_at", _AT, "UTC", "data.timestamp: when the schedule was made, the same in all its runs"),
     Column("metadata_json", pl.String, "JSON", "data.metadata as exported"),
-    Column("extra_json", pl.String, "JSON", "keys outside the contract, from the record and (under data) from its data"),
+    Column(
+        "extra_json", pl.String, "JSON", "keys outside the contract, from the record and (under data) from its data"
+    ),
     Column("observed_at", _AT, "UTC", "when the record was seen; null when nothing says"),
     Column("observed_at_source", pl.String, "", "caller, file_name, file_mtime, or null"),
     Column("source", pl.String, "", "file the record came from, or the kind of object"),

@@ -31,6 +31,8 @@ started first, so a start is missing); ``gap_or_late`` (the next run seen may no
 rows; ``processing_ms``, ``turnaround_ms`` and the flags are those of the record.
 """
 
+from statistics import median
+
 import polars as pl
 
 from jobstats.table import RECORD_SCHEMA, RUN_KEY, SCHEMA
@@ -50,7 +52,6 @@ STALLED = "job stalled more than allowable limit"
 """BullMQ's own failure: the job was started several times, and the record keeps only the last, a phantom."""
 
 _SCHEDULE = ("org_id", "schedule_key", "requested_at")
-_MS = "ms"
 _CRON_FIELDS = 5
 
 
@@ -59,7 +60,7 @@ def _ms(expression: pl.Expr) -> pl.Expr:
 
 
 def _after(start: str, milliseconds: pl.Expr) -> pl.Expr:
-    return pl.col(start) + pl.duration(milliseconds=milliseconds, time_unit=_MS)
+    return pl.col(start) + pl.duration(milliseconds=milliseconds, time_unit="ms")
 
 
 def add_times(records: pl.DataFrame) -> pl.DataFrame:
@@ -79,7 +80,7 @@ def add_times(records: pl.DataFrame) -> pl.DataFrame:
         .with_columns(is_clock_skewed=_clock_skewed(), is_latest=pl.col("is_latest").fill_null(False))
         .sort("_row")
         .select(SCHEMA.names())
-        .cast(dict(SCHEMA))
+        .cast(SCHEMA)
     )
 
 
@@ -99,8 +100,8 @@ def _record_flags() -> list[pl.Expr]:
     ended, finished = state.is_in(["completed", "failed"]), pl.col("finished_at").is_not_null()
     # Fields are read at once and the state a moment later. A record that was read in its last attempt and
     # ended in between has not yet counted that attempt.
-    attempts = pl.when(ended).then((pl.col("attempts_made") + (~finished).cast(pl.Int64)).clip(lower_bound=1))
-    attempts = attempts.otherwise(pl.col("attempts_made"))
+    attempts_of_ended = (pl.col("attempts_made") + (~finished).cast(pl.Int64)).clip(lower_bound=1)
+    attempts = pl.when(ended).then(attempts_of_ended).otherwise(pl.col("attempts_made"))
     torn = (
         (ended & ~finished)
         | (~ended & finished)
@@ -118,15 +119,19 @@ def _record_flags() -> list[pl.Expr]:
 
 def _one_row_per_run(rows: pl.DataFrame) -> pl.DataFrame:
     """The newest record of each run, with what any of its records reveals about due time and first start."""
-    made, delay, started = pl.col("attempts_made"), pl.col("delay_ms").fill_null(0), pl.col("processed_at").is_not_null()
+    made, delay, started = (
+        pl.col("attempts_made"),
+        pl.col("delay_ms").fill_null(0),
+        pl.col("processed_at").is_not_null(),
+    )
     still_pending = (delay > 0) & (made == 0) & ~started
     # In a backoff (delay > 0 after one attempt) and at the end, processedOn still is that one attempt's start.
-    in_first_attempt = started & (
-        (made == 0) | ((made == 1) & ((delay > 0) | pl.col("finished_at").is_not_null()))
-    )
+    in_first_attempt = started & ((made == 0) | ((made == 1) & ((delay > 0) | pl.col("finished_at").is_not_null())))
     # What was seen last, then what knows more. Records that differ in anything else are told apart by a hash, so
     # that which one stands for the run never depends on the order they came in.
-    by_knowledge = [pl.col(name) for name in ("observed_at", "is_ended", "attempts_made", "processed_at", "finished_at")]
+    by_knowledge = [
+        pl.col(name) for name in ("observed_at", "is_ended", "attempts_made", "processed_at", "finished_at")
+    ]
     by_knowledge += [pl.struct(RECORD_SCHEMA.names()).hash(), pl.col("_row")]
     revealed = rows.group_by("_run").agg(
         _row=pl.col("_row").sort_by(by_knowledge, nulls_last=False).last(),
@@ -191,9 +196,9 @@ def _interval_offsets(runs: pl.DataFrame) -> pl.DataFrame:
         ),
         _slot=_ms(pl.col("iteration_at") - previous),
     )
-    seen = ordered["_seen"].drop_nulls()
-    server_adds_offsets = len(seen) > 0 and seen.median() > OFFSET_NOISE_MS
-    server_adds_none = len(seen) > 0 and seen.max() <= OFFSET_NOISE_MS
+    seen: list[int] = ordered["_seen"].drop_nulls().to_list()
+    server_adds_offsets = bool(seen) and median(seen) > OFFSET_NOISE_MS
+    server_adds_none = bool(seen) and max(seen) <= OFFSET_NOISE_MS
     fixed = pl.when(pl.lit(server_adds_offsets) & pl.col("_fixed").is_between(0, pl.col("_slot"))).then("_fixed")
     learned = pl.coalesce(
         pl.col("_seen").median().over(_SCHEDULE),
@@ -215,9 +220,7 @@ def _add_successor(runs: pl.DataFrame) -> pl.DataFrame:
     # The shortest spacing seen is the schedule's own only if it was not the only one seen.
     is_next = (pl.col("_spacing") == shortest) & (pl.col("_spacing").count().over(_SCHEDULE) > 1)
     period = pl.min_horizontal(shortest, "schedule_every_ms", _cron_period_ms())
-    return runs.join(
-        ordered.select("_row", "_successor", _period=period, _is_next=is_next), on="_row", how="left"
-    )
+    return runs.join(ordered.select("_row", "_successor", _period=period, _is_next=is_next), on="_row", how="left")
 
 
 def _cron_period_ms() -> pl.Expr:

@@ -46,7 +46,12 @@ def jobs(*records: dict[str, Any]) -> pl.DataFrame:
 def iteration(n: int, **changes: Any) -> dict[str, Any]:
     """Run n of a minutely schedule: due at T0 + n minutes, made when the run before it was picked up."""
     due = T0 + n * 60_000
-    usual = {"id": f"repeat:{KEY}:{due}", "timestamp": due - 59_750, "processedOn": due + 250, "finishedOn": due + 1_250}
+    usual = {
+        "id": f"repeat:{KEY}:{due}",
+        "timestamp": due - 59_750,
+        "processedOn": due + 250,
+        "finishedOn": due + 1_250,
+    }
     return record(**(usual | changes))
 
 

@@ -28,8 +28,19 @@ def test_both_shapes_of_a_schedule_mean_the_same(kind):
     fields, cron = FLAT[kind]
     flat = schedule({"scheduleType": kind, "isEnabled": True, "timezone": "Asia/Tokyo", **fields})
     nested = schedule({"scheduleType": kind, "isEnabled": True, "scheduleConfig": {"timezone": "Asia/Tokyo", **fields}})
-    snake = schedule({"schedule_type": "UNKNOWN", "is_unknown": True, "raw": {"scheduleType": kind, "timezone": "Asia/Tokyo", **fields}})
-    assert (flat.cron, flat.every_ms, flat.at, flat.timezone) == (nested.cron, nested.every_ms, nested.at, nested.timezone)
+    snake = schedule(
+        {
+            "schedule_type": "UNKNOWN",
+            "is_unknown": True,
+            "raw": {"scheduleType": kind, "timezone": "Asia/Tokyo", **fields},
+        }
+    )
+    assert (flat.cron, flat.every_ms, flat.at, flat.timezone) == (
+        nested.cron,
+        nested.every_ms,
+        nested.at,
+        nested.timezone,
+    )
     assert (snake.cron, snake.every_ms, snake.at, snake.timezone) == (flat.cron, flat.every_ms, flat.at, flat.timezone)
     assert flat.cron == cron
     assert flat.timezone == "Asia/Tokyo"
@@ -43,7 +54,11 @@ def test_one_time_and_interval_schedules_have_a_time_and_a_length():
 
 
 def test_a_null_in_the_nested_shape_does_not_hide_the_outer_value():
-    config = {"scheduleType": "interval", "timezone": "Asia/Tokyo", "scheduleConfig": {"intervalMinutes": 1, "timezone": None}}
+    config = {
+        "scheduleType": "interval",
+        "timezone": "Asia/Tokyo",
+        "scheduleConfig": {"intervalMinutes": 1, "timezone": None},
+    }
     assert schedule(config).timezone == "Asia/Tokyo"
 
 
@@ -109,7 +124,9 @@ def test_what_is_no_object_is_refused(value):
         parse(value)
 
 
-@pytest.mark.parametrize("text", [b'{"a":NaN}', b'{"a":Infinity}', b'"\\ud800"', b"[" * 300 + b"]" * 300, b'{"a":"\xff"}', b"{} {}", b""])
+@pytest.mark.parametrize(
+    "text", [b'{"a":NaN}', b'{"a":Infinity}', b'"\\ud800"', b"[" * 300 + b"]" * 300, b'{"a":"\xff"}', b"{} {}", b""]
+)
 def test_what_is_no_json_is_refused(text):
     with pytest.raises(Refusal, match="not JSON"):
         decode(text)

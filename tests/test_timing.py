@@ -20,16 +20,34 @@ def interval(n: int, offset: int = 0, key: str = KEY, **changes):
     """Run n of a minutely interval schedule; all but the first are due ``offset`` after the suffix of their id."""
     slot = T0 + n * MINUTE
     due = slot + (offset if n else 0)
-    usual = {"id": f"repeat:{key}:{slot}", "timestamp": due - MINUTE + 250, "processedOn": due + 250, "finishedOn": due + 900}
+    usual = {
+        "id": f"repeat:{key}:{slot}",
+        "timestamp": due - MINUTE + 250,
+        "processedOn": due + 250,
+        "finishedOn": due + 900,
+    }
     if n == 0:
         usual["timestamp"] = T0 - 20_000
-    data = {"timestamp": "2026-11-23T14:09:40.000Z", "scheduleConfig": {"scheduleType": "interval", "intervalMinutes": 1}}
+    data = {
+        "timestamp": "2026-11-23T14:09:40.000Z",
+        "scheduleConfig": {"scheduleType": "interval", "intervalMinutes": 1},
+    }
     return record(**(usual | {"data": data} | changes))
 
 
 def pending(made: dict, due: int, **changes):
     """The same run while it still waited for its time."""
-    return made | {"state": "delayed", "delay": due - made["timestamp"], "attemptsMade": 0, "processedOn": None, "finishedOn": None} | changes
+    return (
+        made
+        | {
+            "state": "delayed",
+            "delay": due - made["timestamp"],
+            "attemptsMade": 0,
+            "processedOn": None,
+            "finishedOn": None,
+        }
+        | changes
+    )
 
 
 def test_the_exported_delay_says_nothing_about_the_wait():
@@ -95,7 +113,10 @@ def test_a_hidden_stall_is_seen_by_two_records_of_the_run():
 
 def test_a_run_overtaken_by_later_ones_is_only_bounded():
     late = immediate("slow", wait=40_000)
-    others = [immediate(f"n{n}", timestamp=T0 + 5_000 * n, processedOn=T0 + 5_000 * n + 50, finishedOn=T0 + 5_000 * n + 90) for n in range(1, 6)]
+    others = [
+        immediate(f"n{n}", timestamp=T0 + 5_000 * n, processedOn=T0 + 5_000 * n + 50, finishedOn=T0 + 5_000 * n + 90)
+        for n in range(1, 6)
+    ]
     qualities = jobs(late, *others)["queue_latency_quality"].to_list()
     assert qualities == ["upper_bound"] + ["exact"] * 5
 
@@ -152,7 +173,11 @@ def test_ids_are_used_again_and_runs_are_kept_apart():
         ({}, False, 1),
         ({"attemptsMade": 0}, False, 1),  # before BullMQ 5, 0 and 1 are alike on a completed run
         ({"attemptsMade": 0, "finishedOn": None}, True, 1),
-        ({"attemptsMade": 2, "finishedOn": None}, True, 3),  # read in its third attempt, ended before the state was read
+        (
+            {"attemptsMade": 2, "finishedOn": None},
+            True,
+            3,
+        ),  # read in its third attempt, ended before the state was read
         ({"state": "active", "finishedOn": None}, False, 1),
         ({"state": "active"}, True, 1),
         ({"state": "prioritized", "delay": 5_000, "finishedOn": None}, True, 1),
@@ -255,7 +280,8 @@ def test_times_hold_together_and_do_not_depend_on_order(made, random):
     again = pl.Series([json.dumps(one, sort_keys=True) for one in shuffled])
     run = ["eligible_at", "eligible_source", "started_at", "start_source", *WAIT[:2], "is_rerun_suspected"]
     assert_frame_equal(
-        table.with_columns(key=key).sort("key").select(run), jobs(*shuffled).with_columns(key=again).sort("key").select(run)
+        table.with_columns(key=key).sort("key").select(run),
+        jobs(*shuffled).with_columns(key=again).sort("key").select(run),
     )
 
 

@@ -40,9 +40,7 @@ class Asked(NamedTuple):
     until: datetime | None
 
 
-def ask(
-    jobs: Any, *, where: Any, at: Sequence[str], by: By, every: str | None, since: Moment, until: Moment
-) -> Asked:
+def ask(jobs: Any, *, where: Any, at: Sequence[str], by: By, every: str | None, since: Moment, until: Moment) -> Asked:
     """The runs for which ``where`` holds and whose time lies in [since, until), with the bucket of each.
 
     The time of a run is the first of the columns ``at`` that is known, as the column ``_at``.
@@ -81,7 +79,8 @@ def opened(jobs: Any) -> Any:
         frame = nw.from_native(jobs).lazy()
     except (TypeError, NarwhalsError) as error:
         raise ArgumentError(
-            f"expected a jobs table (Polars, DuckDB, Spark …), found {type(jobs).__name__}; unpack jobs, rejects = load(…)"
+            f"expected a jobs table (Polars, DuckDB, Spark …), found {type(jobs).__name__}; "
+            "unpack jobs, rejects = load(…)"
         ) from error
     check_columns(frame.collect_schema().names(), type(jobs).__name__)
     return frame
@@ -110,7 +109,11 @@ def answered(asked: Asked, measured: pl.DataFrame) -> pl.DataFrame:
     if buckets.len() * len(groups) > _MOST_ROWS:
         raise ArgumentError(f"{buckets.len():,} windows × {len(groups):,} groups are too many; choose a longer every")
     grid = groups.join(pl.DataFrame({BUCKET: buckets}), how="cross")
-    start = (pl.col(BUCKET) * asked.every_ms + _origin_ms(asked.every_ms)).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC")
+    start = (
+        (pl.col(BUCKET) * asked.every_ms + _origin_ms(asked.every_ms))
+        .cast(pl.Datetime("ms"))
+        .dt.replace_time_zone("UTC")
+    )
     return (
         grid.join(measured, on=asked.keys, how="left", nulls_equal=True)
         .select(*asked.by, start, *(name for name in measured.columns if name not in asked.keys))
@@ -206,19 +209,19 @@ def _origin_ms(every_ms: int) -> int:
 
 
 def _buckets(asked: Asked, measured: pl.DataFrame) -> pl.Series:
-    assert asked.every_ms is not None
-    seen = measured[BUCKET]
-    if seen.is_empty() and not (asked.since and asked.until):
-        return pl.Series(BUCKET, [], dtype=pl.Int64)
+    every_ms = asked.every_ms or 1
+    seen: list[int] = measured[BUCKET].to_list()
 
     def place(moment: datetime) -> int:
-        return ((moment - _EPOCH) // timedelta(milliseconds=1) - _origin_ms(asked.every_ms or 1)) // (asked.every_ms or 1)
+        return ((moment - _EPOCH) // timedelta(milliseconds=1) - _origin_ms(every_ms)) // every_ms
 
-    first = place(asked.since) if asked.since else seen.min()
-    last = place(asked.until - timedelta(milliseconds=1)) if asked.until else max(x for x in (seen.max(), first) if x is not None)
-    if last - first >= _MOST_ROWS:  # type: ignore[operator]
-        raise ArgumentError(f"{last - first + 1:,} windows are too many; choose a longer every")  # type: ignore[operator]
-    return pl.int_range(first, last + 1, eager=True, dtype=pl.Int64).alias(BUCKET)  # type: ignore[operator]
+    first = place(asked.since) if asked.since else min(seen, default=None)
+    last = place(asked.until - timedelta(milliseconds=1)) if asked.until else max(seen, default=first)
+    if first is None or last is None or (not seen and not (asked.since and asked.until)):
+        return pl.Series(BUCKET, [], dtype=pl.Int64)
+    if last - first >= _MOST_ROWS:
+        raise ArgumentError(f"{last - first + 1:,} windows are too many; choose a longer every")
+    return pl.Series(BUCKET, range(first, last + 1), dtype=pl.Int64)
 
 
 def _zero_counts() -> pl.Expr:

@@ -37,11 +37,11 @@ def failure_reasons(
         until: Only runs that ended before this.
 
     Returns:
-        ``by`` columns, ``bucket`` (UTC start, with ``every``), ``template``, ``share`` (of the failed runs in its group
-        and window; null where none failed), ``n`` (failed runs), ``n_recovered``, ``n_connectors``, ``n_orgs`` (with the
-        template, failed or recovered), ``first_seen_at``, ``last_seen_at``. Sorted by group and bucket, then most
-        failures first. With ``every``, each template of a group has a row in every window. A run whose end was seen
-        without its time (a torn record) counts at its last start.
+        ``by`` columns, ``bucket`` (UTC start, with ``every``), ``template``, ``share`` (of the failed runs in its
+        group and window; null where none failed), ``n`` (failed runs), ``n_recovered``, ``n_connectors``, ``n_orgs``
+        (with the template, failed or recovered), ``first_seen_at``, ``last_seen_at``. Sorted by group and bucket,
+        then most failures first. With ``every``, each template of a group has a row in every window. A run whose end
+        was seen without its time (a torn record) counts at its last start.
 
     Raises:
         ArgumentError: A column, time or length that does not exist.
@@ -50,7 +50,7 @@ def failure_reasons(
     >>> import jobstats as js
     >>> jobs, rejects = js.load("data/dump")
     >>> failure_reasons(jobs).select("template", "n", "n_recovered").row(0)
-    ('Request failed with status code 503', 1, 1)
+    ('Request failed with status code 429', 18, 8)
     """
     failed = nw.col("state") == "failed"
     recovered = (nw.col("state") == "completed") & ~nw.col("failed_reason").is_null()
@@ -58,7 +58,9 @@ def failure_reasons(
     asked = ask(jobs, where=failed | recovered, at=at, by=by, every=every, since=since, until=until)
     # Grouped by connector too, so that the few templates of many texts can still count distinct connectors.
     texts = (
-        asked.runs.with_columns(n=nw.when(failed).then(1).otherwise(0), n_recovered=nw.when(failed).then(0).otherwise(1))
+        asked.runs.with_columns(
+            n=nw.when(failed).then(1).otherwise(0), n_recovered=nw.when(failed).then(0).otherwise(1)
+        )
         .group_by(list(dict.fromkeys([*asked.keys, "failed_reason", "connector", "connector_id", "org_id"])))
         .agg(
             nw.col("n", "n_recovered").sum(),
@@ -88,6 +90,11 @@ def _ranked(asked: Asked, counted: pl.DataFrame) -> pl.DataFrame:
         table.with_columns(share=pl.when(failures > 0).then(pl.col("n") / failures))
         .select(*within, TEMPLATE, "share", *counts)
         .sort(
-            *within, "n", "n_recovered", TEMPLATE, descending=[False] * len(within) + [True, True, False], nulls_last=True
+            *within,
+            "n",
+            "n_recovered",
+            TEMPLATE,
+            descending=[False] * len(within) + [True, True, False],
+            nulls_last=True,
         )
     )

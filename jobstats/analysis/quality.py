@@ -88,7 +88,9 @@ def _counts(frame: Any) -> dict[str, int]:
         "by_mtime": nw.col("observed_at_source") == "file_mtime",
     }
     flags = [nw.when(condition).then(1).otherwise(0).alias(name) for name, condition in conditions.items()]
-    sums = collected(frame.with_columns(*flags).select(nw.len().alias("records"), *(nw.col(n).sum() for n in conditions)))
+    sums = collected(
+        frame.with_columns(*flags).select(nw.len().alias("records"), *(nw.col(n).sum() for n in conditions))
+    )
     return {name: int(value or 0) for name, value in sums.row(0, named=True).items()}
 
 
@@ -96,9 +98,7 @@ def _coverage(counts: dict[str, int], frame: Any) -> list[_Check]:
     started, unseen = counts["started"], counts["open"]
     missing = counts["completed"] == 0 or unseen > counts["ended"]
     listed = collected(
-        frame.filter(nw.col("state") != "paused")
-        .group_by("source", "org_id", "connector")
-        .agg(nw.len().alias("n"))
+        frame.filter(nw.col("state") != "paused").group_by("source", "org_id", "connector").agg(nw.len().alias("n"))
     )
     fullest = listed["n"].max() if len(listed) else 0
     capped = listed.filter(pl.col("n") == _CAP)
@@ -109,16 +109,17 @@ def _coverage(counts: dict[str, int], frame: Any) -> list[_Check]:
             "error",
             unseen if missing and started else 0,
             started,
-            f"{unseen:,} of {started:,} runs that started have no outcome here. Completed runs are not exported by today's "
-            "server, so success, failure and retry rates cannot be estimated; collect repeated exports or a dump of the queue.",
+            f"{unseen:,} of {started:,} runs that started have no outcome here. Completed runs are not exported by "
+            "today's server, so success, failure and retry rates cannot be estimated; collect repeated exports or a "
+            "dump of the queue.",
         ),
         _Check(
             "row_cap",
             "warning",
             len(capped) if fullest == _CAP else 0,
             len(listed),
-            f"{len(capped):,} lists hold exactly {_CAP} jobs, the most the server shows for a connector type and organisation "
-            f"({names}): busy connectors are cut off.",
+            f"{len(capped):,} lists hold exactly {_CAP} jobs, the most the server shows for a connector type and "
+            f"organisation ({names}): busy connectors are cut off.",
         ),
     ]
 
@@ -149,14 +150,14 @@ def _doubts(counts: dict[str, int]) -> list[_Check]:
             "warning",
             "last_attempt",
             started,
-            "started runs were retried or stalled and keep only their last start. Their waits are left out of quantiles.",
+            "started runs were retried or stalled and keep only their last start. Their waits are left out.",
         ),
         check(
             "clock_skew",
             "warning",
             "skewed",
             started,
-            "started runs start before they are due or end before they start: clocks differ, or someone promoted the job.",
+            "started runs start before they are due or end before they start: clocks differ, or jobs were promoted.",
         ),
         check(
             "observed_by_mtime",
@@ -195,5 +196,7 @@ def _doubts(counts: dict[str, int]) -> list[_Check]:
 
 def _rejects(counts: dict[str, int], n_rejects: int) -> _Check:
     total = counts["records"] + n_rejects
-    message = f"{n_rejects:,} of {total:,} records were refused; the rejects table says where and why. They are in no figure."
+    message = (
+        f"{n_rejects:,} of {total:,} records were refused; the rejects table says where and why. They are in no figure."
+    )
     return _Check("rejects", "warning", n_rejects, total, message)

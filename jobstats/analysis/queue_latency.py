@@ -49,7 +49,7 @@ def queue_latency(
     >>> import jobstats as js
     >>> jobs, rejects = js.load("data/dump")
     >>> queue_latency(jobs, q=[0.5, 0.95]).select("n", "n_excluded", "n_waiting").row(0)
-    (633, 10, 20)
+    (1900, 35, 46)
     """
     for value in q:
         if isinstance(value, bool) or not 0 <= value <= 1:

@@ -55,7 +55,7 @@ def retry_rates(
     >>> import jobstats as js
     >>> jobs, rejects = js.load("data/dump")
     >>> retry_rates(jobs).select("n", "n_failed", "n_retried", "n_recovered", "is_estimable").row(0)
-    (633, 10, 20, 10, True)
+    (1910, 122, 260, 155, True)
     """
     ended, retried = nw.col("is_ended"), nw.col("is_retried")
     started = ~nw.col("started_at").is_null()

@@ -35,14 +35,20 @@ def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLe
     if len(shown) < len(ranked):
         notes.append(f"first {len(shown)} of {len(ranked):,} reasons")
     words = [
-        f"{row['n']:,} ({percent(row['share'])}) · {row['n_recovered']:,} recovered · {plural(row['n_connectors'], 'connector')}"
+        f"{row['n']:,} ({percent(row['share'])}) · {row['n_recovered']:,} recovered · "
+        f"{plural(row['n_connectors'], 'connector')}"
         for row in shown.to_dicts()
     ]
     shown = shown.with_columns(values=pl.Series(words, dtype=pl.String))
     # Rank and label in one value: sorted by the first, read by the second.
     shown = shown.with_columns(place=pl.format("{}|{}", pl.col("rank").cast(pl.String).str.zfill(3), "label"))
     base = alt.Chart(shown).encode(
-        alt.Y("place:N", sort="ascending", title=None, axis=alt.Axis(labelExpr="slice(datum.value, 4)", domain=False, ticks=False, labelPadding=6)),
+        alt.Y(
+            "place:N",
+            sort="ascending",
+            title=None,
+            axis=alt.Axis(labelExpr="slice(datum.value, 4)", domain=False, ticks=False, labelPadding=6),
+        ),
         tooltip=[
             alt.Tooltip("label:N", title="reason"),
             alt.Tooltip("n:Q", title="failed runs", format=","),
@@ -50,7 +56,7 @@ def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLe
             alt.Tooltip("n_orgs:Q", title="organisations", format=","),
         ],
     )
-    scale = alt.Scale(domain=[0, max(1, int(shown["n"].max() or 0))], nice=False)  # type: ignore[call-overload]
+    scale = alt.Scale(domain=[0, max([1, *shown["n"]])], nice=False)
     x = alt.X("n:Q", axis=None, scale=scale)
     bars = base.mark_bar(color=theme.BLUE, height=15).encode(x)
     text = base.mark_text(align="left", dx=5, fontSize=11, color=theme.GREY).encode(x, text="values:N")
@@ -81,6 +87,8 @@ def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.
         )
         .properties(width=200, height=80)
     )
-    facet = alt.Facet("label:N", sort=alt.EncodingSortField("rank", op="min"), title=None, header=alt.Header(labelLimit=210))
+    facet = alt.Facet(
+        "label:N", sort=alt.EncodingSortField("rank", op="min"), title=None, header=alt.Header(labelLimit=210)
+    )
     title = theme.title(f"Why runs failed over time{theme.by_words(groups)}", *notes)
     return chart.facet(facet, columns=3).properties(title=title)

@@ -1,6 +1,7 @@
 """Queue latency drawn: a ladder of quantiles by group, or bands over time."""
 
 import re
+from itertools import pairwise
 from typing import Any
 
 import altair as alt
@@ -43,19 +44,35 @@ def _ladder(frame: pl.DataFrame, quantiles: list[str], groups: list[str], notes:
         count=pl.Series([f"n = {n:,}" for n in worst["n"]]),
     )
     drawn = [f"{name}_drawn" for name in quantiles]
-    axis, scale = theme.duration_axis(pl.concat([worst[name] for name in drawn]), 8, title="queue latency, log scale", orient="bottom")
-    y = alt.Y("label:N", sort=alt.EncodingSortField("rank", order="ascending"), title=None, axis=alt.Axis(domain=False, ticks=False))
-    tooltip = [alt.Tooltip("label:N", title="group"), alt.Tooltip("values:N", title=_names(quantiles)), alt.Tooltip("n:Q", format=",")]
+    axis, scale = theme.duration_axis(
+        pl.concat([worst[name] for name in drawn]), 8, title="queue latency, log scale", orient="bottom"
+    )
+    y = alt.Y(
+        "label:N",
+        sort=alt.EncodingSortField("rank", order="ascending"),
+        title=None,
+        axis=alt.Axis(domain=False, ticks=False),
+    )
+    tooltip = [
+        alt.Tooltip("label:N", title="group"),
+        alt.Tooltip("values:N", title=_names(quantiles)),
+        alt.Tooltip("n:Q", format=","),
+    ]
     base = alt.Chart(worst).transform_filter("datum.n > 0").encode(y=y, tooltip=tooltip)
 
     def place(name: str) -> alt.X:
         return alt.X(f"{name}:Q", axis=axis, scale=scale)
 
     marks = [base.mark_rule(strokeWidth=5, color=theme.BLUE, opacity=0.3).encode(place(drawn[0]), alt.X2(drawn[-1]))]
-    marks += [base.mark_point(shape="diamond", filled=True, size=70, opacity=1, color=theme.BLUE).encode(place(n)) for n in drawn[1:-1]]
+    marks += [
+        base.mark_point(shape="diamond", filled=True, size=70, opacity=1, color=theme.BLUE).encode(place(n))
+        for n in drawn[1:-1]
+    ]
     if len(drawn) > 1:
         marks.append(base.mark_tick(thickness=2, size=14, color=theme.BLUE, opacity=1).encode(place(drawn[-1])))
-    marks.append(base.mark_point(shape="circle", filled=True, size=70, opacity=1, color=theme.BLUE).encode(place(drawn[0])))
+    marks.append(
+        base.mark_point(shape="circle", filled=True, size=70, opacity=1, color=theme.BLUE).encode(place(drawn[0]))
+    )
     notes.append(_key(quantiles))
     return (
         alt.hconcat(
@@ -98,11 +115,12 @@ def _over_time(frame: pl.DataFrame, quantiles: list[str], groups: list[str], not
         return alt.Y(f"{name}:Q", axis=axis, scale=scale)
 
     layers = [
-        base.mark_area(color=theme.BLUE, opacity=0.16).encode(place(low), alt.Y2(high))
-        for low, high in zip(drawn, drawn[1:], strict=False)
+        base.mark_area(color=theme.BLUE, opacity=0.16).encode(place(low), alt.Y2(high)) for low, high in pairwise(drawn)
     ]
     layers += [
-        base.mark_line(color=theme.BLUE, strokeWidth=2 if index == 0 else 1.2, point={"size": 14, "color": theme.BLUE}).encode(place(name))
+        base.mark_line(
+            color=theme.BLUE, strokeWidth=2 if index == 0 else 1.2, point={"size": 14, "color": theme.BLUE}
+        ).encode(place(name))
         for index, name in enumerate(drawn)
     ]
     text = f"Queue latency over time{theme.by_words(groups)}"

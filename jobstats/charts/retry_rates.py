@@ -35,7 +35,9 @@ def retry_rates(table: Any) -> alt.TopLevelMixin:
 def _long(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     """One row a group (and bucket) and rate, which is how a chart tells them apart."""
     parts = [
-        frame.select(*keys, "n", rate=pl.col(name), low=pl.col(f"{name}_low"), high=pl.col(f"{name}_high"), measure=pl.lit(word))
+        frame.select(
+            *keys, "n", rate=pl.col(name), low=pl.col(f"{name}_low"), high=pl.col(f"{name}_high"), measure=pl.lit(word)
+        )
         for name, (word, _) in _SHOWN.items()
     ]
     return pl.concat(parts)
@@ -43,7 +45,9 @@ def _long(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
 
 def _colour() -> alt.Color:
     words, colours = zip(*_SHOWN.values(), strict=True)
-    return alt.Color("measure:N", scale=alt.Scale(domain=list(words), range=list(colours)), legend=alt.Legend(title=None))
+    return alt.Color(
+        "measure:N", scale=alt.Scale(domain=list(words), range=list(colours)), legend=alt.Legend(title=None)
+    )
 
 
 def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
@@ -55,7 +59,12 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
     worst = worst.with_row_index("rank").with_columns(
         values=pl.Series([_words(row) for row in worst.to_dicts()], dtype=pl.String)
     )
-    y = alt.Y("label:N", sort=alt.EncodingSortField("rank", order="ascending", op="min"), title=None, axis=alt.Axis(domain=False, ticks=False))
+    y = alt.Y(
+        "label:N",
+        sort=alt.EncodingSortField("rank", order="ascending", op="min"),
+        title=None,
+        axis=alt.Axis(domain=False, ticks=False),
+    )
     long = _long(worst, ["label", "rank"]).filter(pl.col("rate").is_not_null())
     step = alt.Step(34, **{"for": "position"}) if len(long) else alt.Step(22)
     panels: list[Any] = []
@@ -63,7 +72,9 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
         x_scale = alt.Scale(domain=[0, min(1.0, float(long["high"].max()) * 1.05 or 1.0)], nice=False)  # type: ignore[arg-type]
         base = alt.Chart(long).encode(
             y,
-            yOffset=alt.YOffset("measure:N", sort=[word for word, _ in _SHOWN.values()], scale=alt.Scale(paddingOuter=0.6)),
+            yOffset=alt.YOffset(
+                "measure:N", sort=[word for word, _ in _SHOWN.values()], scale=alt.Scale(paddingOuter=0.6)
+            ),
             color=_colour(),
             tooltip=[
                 alt.Tooltip("label:N", title="group"),
@@ -75,10 +86,16 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
             ],
         )
         axis = alt.Axis(format="%", title="share of ended runs, bar: interval", tickCount=6)
-        intervals = base.mark_rule(strokeWidth=4, opacity=0.35).encode(alt.X("low:Q", axis=axis, scale=x_scale), alt.X2("high:Q"))
+        intervals = base.mark_rule(strokeWidth=4, opacity=0.35).encode(
+            alt.X("low:Q", axis=axis, scale=x_scale), alt.X2("high:Q")
+        )
         points = base.mark_point(filled=True, size=60, opacity=1).encode(
             alt.X("rate:Q", scale=x_scale, axis=axis),
-            shape=alt.Shape("measure:N", scale=alt.Scale(domain=[word for word, _ in _SHOWN.values()], range=["circle", "diamond"]), legend=None),
+            shape=alt.Shape(
+                "measure:N",
+                scale=alt.Scale(domain=[word for word, _ in _SHOWN.values()], range=["circle", "diamond"]),
+                legend=None,
+            ),
         )
         panels.append(alt.layer(intervals, points).properties(width=400, height=step))
     words = max([10, *(len(value) for value in worst["values"])])
@@ -99,7 +116,8 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
 def _words(row: dict[str, Any]) -> str:
     if row["is_estimable"] and row["n"]:
         return f"{percent(row['retry_rate'])} retried · {percent(row['failure_rate'])} failed · n = {row['n']:,}"
-    return f"{row['n_retried']:,} retried · {row['n_failed']:,} failed · {row['n']:,} ended · {row['n_open']:,} with unknown end"
+    counts = f"{row['n_retried']:,} retried · {row['n_failed']:,} failed · {row['n']:,} ended"
+    return f"{counts} · {row['n_open']:,} with unknown end"
 
 
 def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:

@@ -87,11 +87,12 @@ def drawable(table: Any, needed: Sequence[str], function: str) -> pl.DataFrame:
 
 
 def labelled(table: pl.DataFrame, columns: Sequence[str], everything: str) -> pl.DataFrame:
-    """The table with the values of its group columns as one safe ``label``."""
+    """The table with one safe ``label`` in place of its group columns: raw text does not go into a chart."""
     if not columns:
         return table.with_columns(label=pl.lit(everything))
     texts = [[safe("(none)" if value is None else value) for value in table[name].to_list()] for name in columns]
-    return table.with_columns(label=pl.Series([" · ".join(row) for row in zip(*texts, strict=True)], dtype=pl.String))
+    labels = pl.Series([" · ".join(row) for row in zip(*texts, strict=True)], dtype=pl.String)
+    return table.drop(columns).with_columns(label=labels)
 
 
 def duration_axis(values: pl.Series, most: int, **options: Any) -> tuple[alt.Axis, alt.Scale]:
@@ -111,7 +112,7 @@ def time_axis(buckets: pl.Series) -> alt.X:
     """Windows of time in UTC, whatever the reader's zone; as much of date and hour as their span needs."""
     first, last = buckets.min(), buckets.max()
     days = (last - first).total_seconds() / 86_400 if first and last else 0  # type: ignore[operator, union-attr]
-    form = "%H:%M" if days <= 1 else "%d %b %H:%M" if days <= 4 else "%d %b" if days <= 300 else "%b %Y"  # noqa: PLR2004
+    form = "%H:%M" if days <= 1 else "%d %b %H:%M" if days <= 4 else "%d %b" if days <= 300 else "%b %Y"
     axis = alt.Axis(title="UTC", format=form, labelFlush=True, tickCount=6, grid=False)
     return alt.X("bucket:T", scale=alt.Scale(type="utc"), axis=axis)
 

@@ -72,7 +72,7 @@ def frame(rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:
         pl.Series(name, list(values), dtype=dtype, strict=True)
         for (name, dtype), values in zip(integers.items(), columns, strict=True)
     ]
-    return pl.DataFrame(series).cast(dict(RECORD_SCHEMA))
+    return pl.DataFrame(series).cast(RECORD_SCHEMA)
 
 
 def _progress(progress: Any) -> tuple[float | None, float | None, float | None]:

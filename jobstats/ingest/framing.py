@@ -30,7 +30,7 @@ class Item(NamedTuple):
     value: Any
     text: Callable[[], bytes]
     line: int | None
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a record
     problem: str | None = None
 
 

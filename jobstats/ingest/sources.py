@@ -23,7 +23,8 @@ from jobstats.errors import SourceError
 from jobstats.ingest.flatten import Seen
 
 SUFFIXES = (".json", ".ndjson", ".jsonl")
-"""What a folder is searched for, also with ``.gz`` or ``.zst`` behind it. A file named by the caller may be called anything."""
+"""What a folder is searched for, also with ``.gz`` or ``.zst`` behind it. A file named by the caller may be called
+anything."""
 
 _COMPRESSED = (".gz", ".zst")
 _TIME_IN_NAME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)[:\-]?(\d\d)[:\-]?(\d\d(?:\.\d{1,6})?)Z")
@@ -74,7 +75,8 @@ def find(source: Any, observed_at: datetime | None) -> Iterator[Document | Objec
         yield from _many(list(source), observed_at)
     else:
         raise SourceError(
-            f"cannot load from {type(source).__name__}: pass a path, paths, a folder, a glob, bytes, an open file or records"
+            f"cannot load from {type(source).__name__}: "
+            "pass a path, paths, a folder, a glob, bytes, an open file or records"
         )
 
 

@@ -132,7 +132,10 @@ def _figures(latency: dict[str, Any], retries: dict[str, Any]) -> list[Figure]:
         Figure(name="Queue latency, median", value=duration(latency["p50_ms"]), detail=known),
         Figure(name="Queue latency, p95", value=duration(latency["p95_ms"]), detail=known),
     ]
-    for name, count, words in (("retry_rate", "n_retried", "Retried runs"), ("failure_rate", "n_failed", "Failed runs")):
+    for name, count, words in (
+        ("retry_rate", "n_retried", "Retried runs"),
+        ("failure_rate", "n_failed", "Failed runs"),
+    ):
         if retries["is_estimable"]:
             value = percent(retries[name])
             interval = f"{percent(retries[f'{name}_low'])} to {percent(retries[f'{name}_high'])}"
@@ -146,23 +149,29 @@ def _figures(latency: dict[str, Any], retries: dict[str, Any]) -> list[Figure]:
 
 def _headlines(tables: Tables) -> list[str]:
     """The worst of each section, in a sentence."""
-    headlines = []
     slow = tables.latency.filter(pl.col("n") >= _ENOUGH).sort("p95_ms", "connector", descending=[True, False])
-    for row in slow.head(1).to_dicts():
-        headlines.append(
-            f"Slowest to start: {safe(row['connector'])}, 5 % of its runs waited {duration(row['p95_ms'])} or longer (n = {row['n']:,})."
-        )
     failing = tables.retries.filter(pl.col("failure_rate_low") > 0).sort(
         "failure_rate_low", "connector", descending=[True, False]
     )
-    for row in failing.head(1).to_dicts():
-        interval = f"{percent(row['failure_rate_low'])} to {percent(row['failure_rate_high'])}"
-        headlines.append(
-            f"Fails most: {safe(row['connector'])}, {percent(row['failure_rate'])} of {plural(row['n'], 'ended run')} ({interval})."
-        )
-    for row in tables.reasons.filter(pl.col("n") > 0).head(1).to_dicts():
-        headlines.append(
-            f"Most frequent last error: {safe(row['template'])} "
-            f"({plural(row['n'], 'failed run')}, {plural(row['n_connectors'], 'connector')})."
-        )
-    return headlines
+    frequent = tables.reasons.filter(pl.col("n") > 0)
+    return [
+        *(_slowest(row) for row in slow.head(1).to_dicts()),
+        *(_most_failing(row) for row in failing.head(1).to_dicts()),
+        *(_most_frequent(row) for row in frequent.head(1).to_dicts()),
+    ]
+
+
+def _slowest(row: dict[str, Any]) -> str:
+    waited = f"5 % of its runs waited {duration(row['p95_ms'])} or longer"
+    return f"Slowest to start: {safe(row['connector'])}, {waited} (n = {row['n']:,})."
+
+
+def _most_failing(row: dict[str, Any]) -> str:
+    interval = f"{percent(row['failure_rate_low'])} to {percent(row['failure_rate_high'])}"
+    rate = f"{percent(row['failure_rate'])} of {plural(row['n'], 'ended run')}"
+    return f"Fails most: {safe(row['connector'])}, {rate} ({interval})."
+
+
+def _most_frequent(row: dict[str, Any]) -> str:
+    counts = f"{plural(row['n'], 'failed run')}, {plural(row['n_connectors'], 'connector')}"
+    return f"Most frequent last error: {safe(row['template'])} ({counts})."

@@ -16,6 +16,7 @@ import altair as alt
 import jinja2
 import polars as pl
 import vl_convert
+from markupsafe import Markup
 
 from jobstats import charts
 from jobstats.analysis.asking import Moment
@@ -45,9 +46,7 @@ class _Section(NamedTuple):
     charts: list[_Picture]
 
 
-def write_report(
-    loaded: Loaded, out: str | os.PathLike[str], *, since: Moment = None, until: Moment = None
-) -> Path:
+def write_report(loaded: Loaded, out: str | os.PathLike[str], *, since: Moment = None, until: Moment = None) -> Path:
     """Write ``report.html`` into the folder ``out`` and return its path. The same data gives the same bytes.
 
     Args:
@@ -77,13 +76,15 @@ def html(report: Report) -> str:
     """The page."""
     resources = files("jobstats.report")
     style = resources.joinpath("style.css").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     template = environment.from_string(resources.joinpath("template.html").read_text(encoding="utf-8"))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return template.render(
         report=report,
         sections=_sections(report),
-        style=jinja2.utils.markupsafe.Markup(style),  # noqa: S704  our own file; its hash is in the page's policy
+        style=Markup(style),  # noqa: S704  our own file; its hash is in the page's policy
         style_hash=digest,
         version=version("jobstats"),
     )
@@ -122,7 +123,9 @@ def _sections(report: Report) -> list[_Section]:
 
 def _picture(words: str, draw: Callable[[Any], alt.TopLevelMixin], table: pl.DataFrame) -> _Picture:
     with alt.theme.enable("jobstats"):
-        svg = vl_convert.vegalite_to_svg(draw(table).to_json(), vl_version=alt.VEGALITE_VERSION.removeprefix("v").rsplit(".", 1)[0])
+        svg = vl_convert.vegalite_to_svg(
+            draw(table).to_json(), vl_version=alt.VEGALITE_VERSION.removeprefix("v").rsplit(".", 1)[0]
+        )
     size = re.search(r'width="([\d.]+)" height="([\d.]+)"', svg)
     width, height = (f"{float(x):.0f}" for x in size.groups()) if size else ("", "")
     rows = [[_cell(value) for value in row] for row in table.head(_MOST_TABLE_ROWS).rows()]

@@ -18,7 +18,10 @@ def summary(report: Report) -> str:
     if reasons:
         lines += ["", "Why runs failed"]
         most = reasons[0]["n"]
-        lines += [f"  {row['n']:>6,}  {'█' * max(1, round(_BAR * row['n'] / most)):<{_BAR}}  {safe(row['template'])}" for row in reasons]
+        lines += [
+            f"  {row['n']:>6,}  {'█' * max(1, round(_BAR * row['n'] / most)):<{_BAR}}  {safe(row['template'])}"
+            for row in reasons
+        ]
     if report.findings:
         lines += ["", "What this data cannot tell"]
         lines += [f"  {_SIGNS[finding.severity]} {finding.message}" for finding in report.findings]

@@ -56,7 +56,12 @@ def test_nothing_gives_an_empty_answer_of_the_same_shape(dump, engine, as_polars
 @pytest.mark.parametrize("analysis", ANALYSES)
 def test_windows_without_runs_are_rows(engine, as_polars, analysis):
     failed = {"state": "failed", "failedReason": "no"}
-    table = engine(jobs(immediate("1", **failed), immediate("2", timestamp=T0 + 180_000, processedOn=T0 + 180_500, finishedOn=T0 + 180_900, **failed)))
+    table = engine(
+        jobs(
+            immediate("1", **failed),
+            immediate("2", timestamp=T0 + 180_000, processedOn=T0 + 180_500, finishedOn=T0 + 180_900, **failed),
+        )
+    )
     answer = as_polars(analysis(table, every="1m", since="2026-11-23T14:09:00Z", until="2026-11-23T14:15:00Z"))
     assert answer["bucket"].to_list() == [datetime(2026, 11, 23, 14, minute, tzinfo=UTC) for minute in range(9, 15)]
     assert answer["n"].to_list() == [0, 1, 0, 0, 1, 0]
@@ -75,7 +80,9 @@ def test_weeks_start_on_monday_and_days_at_midnight():
 
 
 def test_windows_are_closed_at_the_start_and_open_at_the_end():
-    table = jobs(*(immediate(str(n), timestamp=T0 + n, processedOn=T0 + n + 5, finishedOn=T0 + n + 9) for n in range(4)))
+    table = jobs(
+        *(immediate(str(n), timestamp=T0 + n, processedOn=T0 + n + 5, finishedOn=T0 + n + 9) for n in range(4))
+    )
     start = datetime.fromtimestamp(T0 / 1000, UTC)
     window = {"since": start + timedelta(milliseconds=1), "until": (start + timedelta(milliseconds=3)).isoformat()}
     assert js.queue_latency(table, **window)["n"][0] == 2
@@ -83,7 +90,12 @@ def test_windows_are_closed_at_the_start_and_open_at_the_end():
 
 def test_an_age_counts_back_from_the_newest_observation_and_not_from_today():
     def at(seconds):
-        return immediate(str(seconds), timestamp=T0 + seconds * 1000, processedOn=T0 + seconds * 1000 + 5, finishedOn=T0 + seconds * 1000 + 9)
+        return immediate(
+            str(seconds),
+            timestamp=T0 + seconds * 1000,
+            processedOn=T0 + seconds * 1000 + 5,
+            finishedOn=T0 + seconds * 1000 + 9,
+        )
 
     loaded = js.load([at(0), at(50), at(100)], observed_at=datetime.fromtimestamp(T0 / 1000 + 120, UTC))
     assert js.queue_latency(loaded.jobs, since="60s")["n"][0] == 1
@@ -111,7 +123,13 @@ def test_a_level_that_is_none_is_refused(dump):
 
 
 def test_lengths():
-    assert [length_ms(text, "every") for text in ("1s", "15m", "2h", "1d", "1w")] == [1_000, 900_000, 7_200_000, 86_400_000, 604_800_000]
+    assert [length_ms(text, "every") for text in ("1s", "15m", "2h", "1d", "1w")] == [
+        1_000,
+        900_000,
+        7_200_000,
+        86_400_000,
+        604_800_000,
+    ]
 
 
 def test_the_answer_is_the_kind_of_frame_that_was_asked(dump, engine):

@@ -12,11 +12,15 @@ def failures():
     failed = {"state": "failed", "attemptsMade": 3}
     return jobs(
         immediate("1", **failed, failedReason="connect ECONNREFUSED 10.0.0.1:443"),
-        immediate("2", **failed, failedReason="connect ECONNREFUSED 10.0.0.2:8443", data={"connectorId": "c2", "orgId": "o2"}),
+        immediate(
+            "2", **failed, failedReason="connect ECONNREFUSED 10.0.0.2:8443", data={"connectorId": "c2", "orgId": "o2"}
+        ),
         immediate("3", **failed, failedReason="Request failed with status code 429"),
         immediate("4", **failed, failedReason="null"),
         immediate("5", attemptsMade=2, failedReason="Request failed with status code 429"),
-        immediate("6", attemptsMade=1, state="active", finishedOn=None, failedReason="Request failed with status code 500"),
+        immediate(
+            "6", attemptsMade=1, state="active", finishedOn=None, failedReason="Request failed with status code 500"
+        ),
         immediate("7"),
     )
 
@@ -38,6 +42,11 @@ def test_the_error_of_a_completed_run_is_no_failure(dump):
     assert answer["share"].sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"by": "connector"}, {"every": "15s"}, {"by": ["org_id", "schedule_type"], "every": "1m", "since": "4m"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"by": "connector"}, {"every": "15s"}, {"by": ["org_id", "schedule_type"], "every": "1m", "since": "4m"}],
+)
 def test_engines_agree(dump, engine, as_polars, arguments):
-    assert_frame_equal(as_polars(js.failure_reasons(engine(dump.jobs), **arguments)), js.failure_reasons(dump.jobs, **arguments))
+    assert_frame_equal(
+        as_polars(js.failure_reasons(engine(dump.jobs), **arguments)), js.failure_reasons(dump.jobs, **arguments)
+    )

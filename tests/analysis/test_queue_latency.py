@@ -15,7 +15,16 @@ def test_three_waits_by_hand(engine, as_polars):
     answer = as_polars(js.queue_latency(table, q=[0, 0.25, 0.5, 0.95]))
     # p25 lies half-way from the first to the second, p95 nine tenths from the second to the third.
     assert answer.row(0, named=True) == pytest.approx(
-        {"p0_ms": 100, "p25_ms": 150, "p50_ms": 200, "p95_ms": 380, "max_ms": 400, "n": 3, "n_excluded": 0, "n_waiting": 0}
+        {
+            "p0_ms": 100,
+            "p25_ms": 150,
+            "p50_ms": 200,
+            "p95_ms": 380,
+            "max_ms": 400,
+            "n": 3,
+            "n_excluded": 0,
+            "n_waiting": 0,
+        }
     )
 
 
@@ -51,13 +60,21 @@ def test_numpy_agrees_on_the_dump(dump):
         assert row["max_ms"] == exact.max()
 
 
-@pytest.mark.parametrize("arguments", [{}, {"by": "connector"}, {"every": "15s"}, {"by": ["org_id", "schedule_type"], "every": "1m", "since": "4m"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"by": "connector"}, {"every": "15s"}, {"by": ["org_id", "schedule_type"], "every": "1m", "since": "4m"}],
+)
 def test_engines_agree(dump, engine, as_polars, arguments):
-    assert_frame_equal(as_polars(js.queue_latency(engine(dump.jobs), **arguments)), js.queue_latency(dump.jobs, **arguments))
+    assert_frame_equal(
+        as_polars(js.queue_latency(engine(dump.jobs), **arguments)), js.queue_latency(dump.jobs, **arguments)
+    )
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=30), st.lists(st.floats(0, 1), min_size=1, max_size=3, unique_by=lambda q: f"{q * 100:.10g}"))
+@given(
+    st.lists(st.integers(0, 10**9), min_size=1, max_size=30),
+    st.lists(st.floats(0, 1), min_size=1, max_size=3, unique_by=lambda q: f"{q * 100:.10g}"),
+)
 def test_quantiles_are_numpys_for_any_waits(waits, q):
     # Waits of a second apart at most would look like stalls where one run overtakes another, so all are due at once.
     table = jobs(*(immediate(str(n), wait) for n, wait in enumerate(waits)))

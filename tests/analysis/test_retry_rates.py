@@ -58,6 +58,11 @@ def test_the_log_agrees_on_the_dump(dump, truth_of_dump):
     assert abs(row["n_retried"] - more_errors.sum()) <= 1  # one attempt lost its lock and errored unseen
 
 
-@pytest.mark.parametrize("arguments", [{}, {"by": "connector"}, {"every": "15s"}, {"by": ["org_id", "schedule_type"], "every": "1m", "since": "4m"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"by": "connector"}, {"every": "15s"}, {"by": ["org_id", "schedule_type"], "every": "1m", "since": "4m"}],
+)
 def test_engines_agree(dump, engine, as_polars, arguments):
-    assert_frame_equal(as_polars(js.retry_rates(engine(dump.jobs), **arguments)), js.retry_rates(dump.jobs, **arguments))
+    assert_frame_equal(
+        as_polars(js.retry_rates(engine(dump.jobs), **arguments)), js.retry_rates(dump.jobs, **arguments)
+    )

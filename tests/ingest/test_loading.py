@@ -114,7 +114,9 @@ def test_every_era_of_the_server_is_read(root):
     loaded = js.load(root / "tests/data/legacy")
     assert loaded.rejects.is_empty()
     assert loaded.n_without_records == 1
-    by_era = dict(loaded.jobs.group_by(pl.col("source").str.extract(r"(era.)_")).agg(pl.col("connector").first()).rows())
+    by_era = dict(
+        loaded.jobs.group_by(pl.col("source").str.extract(r"(era.)_")).agg(pl.col("connector").first()).rows()
+    )
     assert set(by_era) == {"eraA", "eraB", "eraC"}
     assert loaded.jobs["connector"].null_count() == 0
     assert loaded.jobs["connector_id"].null_count() == len(loaded.jobs)
@@ -148,7 +150,11 @@ def test_the_dump_is_loaded_whole_and_flat(dump, lines):
         assert row["schedule_every_ms"] == (inner["intervalMinutes"] * 60_000 if "intervalMinutes" in inner else None)
         assert row["progress_pct"] == (progress["percentage"] if isinstance(progress, dict) else progress)
         assert row["progress_total"] == (progress["total"] if isinstance(progress, dict) else None)
-        for column, key in (("created_at", "timestamp"), ("processed_at", "processedOn"), ("finished_at", "finishedOn")):
+        for column, key in (
+            ("created_at", "timestamp"),
+            ("processed_at", "processedOn"),
+            ("finished_at", "finishedOn"),
+        ):
             assert row[column] == (datetime.fromtimestamp(exported[key] / 1000, UTC) if key in exported else None)
         assert row["requested_at"] == datetime.fromisoformat(data["timestamp"])
         assert (row["metadata_json"] is None) == ("metadata" not in data)
@@ -236,7 +242,9 @@ def test_foreign_files_in_a_folder_are_reported_and_skipped(few, tmp_path):
     assert (len(loaded.jobs), loaded.n_files, loaded.skipped) == (1, 1, (str(tmp_path / "notes.txt"),))
 
 
-@pytest.mark.parametrize("text", [b"", b" \n\r\n", b"[]", b'{"success":true,"data":[]}', b'{"error":{"code":"X","message":"y"}}'])
+@pytest.mark.parametrize(
+    "text", [b"", b" \n\r\n", b"[]", b'{"success":true,"data":[]}', b'{"error":{"code":"X","message":"y"}}']
+)
 def test_nothing_in_nothing_out(text):
     loaded = js.load(text)
     assert loaded.n_records == 0
@@ -282,14 +290,34 @@ JSON = st.recursive(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()), max_size=6), st.sampled_from([b"\n", b"", b","]))
+@given(
+    st.lists(st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()), max_size=6),
+    st.sampled_from([b"\n", b"", b","]),
+)
 def test_no_bytes_break_the_loader(pieces, between):
     loaded = js.load(between.join(pieces))
     assert len(loaded.jobs) == 0
-    assert loaded.rejects.select(pl.col("source", "reason", "raw", "raw_bytes").null_count().sum()).row(0) == (0, 0, 0, 0)
+    assert loaded.rejects.select(pl.col("source", "reason", "raw", "raw_bytes").null_count().sum()).row(0) == (
+        0,
+        0,
+        0,
+        0,
+    )
 
 
-FIELDS = ["id", "name", "data", "progress", "delay", "timestamp", "attemptsMade", "processedOn", "finishedOn", "failedReason", "state"]
+FIELDS = [
+    "id",
+    "name",
+    "data",
+    "progress",
+    "delay",
+    "timestamp",
+    "attemptsMade",
+    "processedOn",
+    "finishedOn",
+    "failedReason",
+    "state",
+]
 
 
 @settings(max_examples=300, deadline=None)
@@ -303,6 +331,11 @@ def test_a_record_is_accepted_with_its_values_or_rejected_by_name(data):
         reject = loaded.rejects.row(0, named=True)
         assert reject["field"].startswith(field) or reject["reason"].startswith("not JSON")
     elif field not in ("data", "progress"):
-        column = {"id": "job_id", "attemptsMade": "attempts_made", "delay": "delay_ms", "failedReason": "failed_reason"}.get(field, field)
+        column = {
+            "id": "job_id",
+            "attemptsMade": "attempts_made",
+            "delay": "delay_ms",
+            "failedReason": "failed_reason",
+        }.get(field, field)
         if column in loaded.jobs.columns:
             assert loaded.jobs[column][0] == (None if value is ... else value)

@@ -1,0 +1,124 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A tour of jobstats
+#
+# From an export of job records to answers about waiting, retrying and failing, and to a report. The records are real:
+# every job that was in a BullMQ queue at one moment of a six-minute run.
+
+# %%
+import jobstats as js
+
+js.charts.use_theme()
+jobs, rejects = js.load("../data/dump")
+len(jobs), len(rejects)
+
+# %% [markdown]
+# One row a record, flat and typed. `js.table.describe()` tells what each column means.
+
+# %%
+columns = ["connector", "schedule_type", "state", "eligible_at", "queue_latency_ms", "queue_latency_quality"]
+jobs.select(columns).head()
+
+# %% [markdown]
+# ## What can this data tell?
+#
+# Ask this first. An export leaves things out, and every figure below inherits what is missing.
+
+# %%
+js.quality(jobs, rejects)
+
+# %% [markdown]
+# ## How long do runs wait?
+#
+# Queue latency is the time from when a run could first start to its first start. The obvious formula,
+# *processedOn − timestamp − delay*, misses it: BullMQ sets the delay to 0 when a scheduled job becomes due, so the
+# formula counts the time a job was scheduled ahead. Both are in the table.
+
+# %%
+runs = jobs.filter("is_latest", jobs["started_at"].is_not_null())
+runs.select("queue_latency_ms", "queue_latency_literal_ms").median()
+
+# %%
+latency = js.queue_latency(jobs, by="connector")
+latency.sort("p95_ms", descending=True).head()
+
+# %%
+js.charts.queue_latency(latency)
+
+# %%
+js.charts.queue_latency(js.queue_latency(jobs, every="15s"))
+
+# %% [markdown]
+# ## How often do runs need another attempt?
+
+# %%
+js.charts.retry_rates(js.retry_rates(jobs, by="connector"))
+
+# %% [markdown]
+# ## Why do they fail?
+#
+# Texts are redacted, and what differs from run to run is masked. Errors that a retry overcame are counted apart.
+
+# %%
+reasons = js.failure_reasons(jobs)
+reasons.select("template", "n", "n_recovered", "n_connectors").head()
+
+# %%
+js.charts.failure_reasons(reasons)
+
+# %% [markdown]
+# ## What today's API shows
+#
+# The same questions, asked of what the API answered every nine seconds. It lists no completed jobs, so no rate can be
+# estimated, and jobstats says so instead of printing 96 % failed. Waits can be recovered all the same: a schedule's
+# next run is created the moment the current one starts.
+
+# %%
+polls, _ = js.load("../data/polls")
+js.retry_rates(polls).select("retry_rate", "failure_rate", "n_failed", "n", "n_open", "is_estimable")
+
+# %%
+js.queue_latency(polls)
+
+# %% [markdown]
+# ## Any other question
+#
+# The table is a Polars frame, and Parquet once written. Ask it in Polars or in SQL.
+
+# %%
+js.sql(
+    jobs,
+    """
+    select schedule_type, count(*) as runs, round(avg(attempts), 2) as attempts
+    from jobs where is_latest and is_ended group by all order by runs desc
+    """,
+)
+
+# %% [markdown]
+# ## A report
+#
+# One HTML file that needs no network. On the command line: `jobstats report data/dump --out out`.
+
+# %%
+import tempfile
+
+report = js.write_report(js.load("../data/dump"), tempfile.mkdtemp())
+f"{report.name}: {report.stat().st_size // 1000} kB"
+
+# %%
+# What this tour says of the sample, checked when it is run.
+assert len(jobs) == 2_219 and rejects.is_empty()
+assert js.retry_rates(jobs)["n_failed"][0] == 122
+assert js.retry_rates(polls)["failure_rate"][0] is None

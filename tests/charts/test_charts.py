@@ -1,0 +1,167 @@
+import json
+import re
+
+import altair as alt
+import polars as pl
+import pytest
+import vl_convert
+
+import jobstats as js
+
+ANALYSES = {"queue_latency": js.queue_latency, "retry_rates": js.retry_rates, "failure_reasons": js.failure_reasons}
+FORMS = {
+    "alone": {},
+    "by connector": {"by": "connector"},
+    "by two": {"by": ["org_id", "schedule_type"]},
+    "over time": {"every": "15s"},
+    "both": {"by": "connector", "every": "1m"},
+}
+
+
+def draw(name: str, table) -> dict:
+    return getattr(js.charts, name)(table).to_dict()
+
+
+def rows(spec: dict) -> int:
+    return sum(len(data) for data in spec.get("datasets", {}).values())
+
+
+def values(spec: dict, mark: str | None = None) -> list[dict]:
+    """The data of a spec; it has one data set, or several of the same rows."""
+    return next(iter(spec["datasets"].values()))
+
+
+def nodes(node):
+    yield node
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from nodes(inner)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ANALYSES)
+@pytest.mark.parametrize("data", ["dump", "polls"])
+def test_every_table_can_be_drawn(request, data, name, form):
+    jobs = request.getfixturevalue(data).jobs
+    spec = draw(name, ANALYSES[name](jobs, **FORMS[form]))
+    svg = vl_convert.vegalite_to_svg(json.dumps(spec))
+    assert "NaN" not in svg
+    assert re.search(r"n = [\d,]+", spec["title"]["subtitle"])
+    for node in nodes(spec):
+        if isinstance(node, dict) and node.get("type") == "temporal" and "timeUnit" not in node:
+            assert node["scale"]["type"] == "utc"
+    assert len(json.dumps(spec)) < 60_000
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_a_spec_stays_small_whatever_the_input(dump, name):
+    # Some 350 windows of 78 groups: far more than a chart can hold.
+    many = pl.concat([dump.jobs.with_columns(connector=pl.format("{}-{}", "connector", pl.lit(n))) for n in range(3)])
+    for arguments in ({"by": "connector"}, {"every": "1s"}, {"by": "connector", "every": "1s"}):
+        spec = draw(name, ANALYSES[name](many, **arguments))
+        assert 0 < rows(spec) <= 5_000
+
+
+def test_windows_that_do_not_fit_are_said():
+    start, n = 1_795_443_000, 6_000
+    buckets = pl.Series([start + i for i in range(n)]).cast(pl.Int64) * 1000
+    table = pl.DataFrame({"bucket": buckets.cast(pl.Datetime("ms")).dt.replace_time_zone("UTC")}).with_columns(
+        p50_ms=pl.lit(5.0), max_ms=pl.lit(9), n=pl.lit(1), n_excluded=pl.lit(0), n_waiting=pl.lit(0)
+    )
+    spec = draw("queue_latency", table)
+    assert rows(spec) == 5_000
+    assert "newest 5,000 of 6,000 windows" in spec["title"]["subtitle"]
+
+
+def test_the_ladder_draws_the_table_worst_first(dump):
+    table = js.queue_latency(dump.jobs, by="connector")
+    drawn = values(draw("queue_latency", table))
+    worst = table.sort("p95_ms", "connector", descending=[True, False])
+    assert [row["label"] for row in drawn] == worst["connector"].to_list()
+    assert [row["p95_ms"] for row in drawn] == worst["p95_ms"].to_list()
+    assert drawn[0]["count"] == f"n = {worst['n'][0]:,}"
+
+
+def test_waits_of_nothing_or_less_stay_on_a_log_axis():
+    table = pl.DataFrame(
+        {"p50_ms": [-4.0], "p99_ms": [0.0], "max_ms": [0], "n": [3], "n_excluded": [0], "n_waiting": [0]}
+    )
+    row = values(draw("queue_latency", table))[0]
+    assert (row["p50_ms"], row["p50_ms_drawn"], row["values"]) == (-4.0, 1.0, "-4 ms · 0 ms")
+
+
+def test_marks_in_the_picture_are_the_rows_of_the_table(dump):
+    table = js.retry_rates(dump.jobs, by="schedule_type")
+    scene = vl_convert.vegalite_to_scenegraph(js.charts.retry_rates(table).to_json())["scenegraph"]
+    points = [
+        len(node["items"])
+        for node in nodes(scene)
+        if isinstance(node, dict) and node.get("marktype") == "symbol" and "mark" in str(node.get("name"))
+    ]
+    assert 2 * len(table) in points
+    assert sum(points) == 2 * len(table)
+
+
+def test_rates_not_estimated_are_said_and_not_drawn(polls):
+    for arguments in ({"by": "connector"}, {"every": "1m"}):
+        spec = draw("retry_rates", js.retry_rates(polls.jobs, **arguments))
+        assert "rates cannot be estimated" in spec["title"]["subtitle"]
+        assert "%" not in json.dumps(values(spec))
+
+
+def test_axes_speak_of_time_as_people_do(dump):
+    chart = js.charts.queue_latency(js.queue_latency(dump.jobs, by="connector"))
+    svg = vl_convert.vegalite_to_svg(chart.to_json())
+    labels = re.findall(r">([^<>]+)</text>", svg)
+    assert {"50 ms", "1 s", "30 s"} <= set(labels)
+    over_time = vl_convert.vegalite_to_svg(js.charts.queue_latency(js.queue_latency(dump.jobs, every="1m")).to_json())
+    assert ">14:10<" in over_time
+
+
+HOSTILE = [
+    "\u202egnp.exe",
+    "a\u2028b",
+    "<script>alert(1)</script>",
+    "'+alert(1)+'",
+    "{{7*7}}",
+    "\x1b[31m",
+    "x" * 500,
+    "",
+    "|",
+    "a\x00b",
+]
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_labels_are_data_and_not_trusted(dump, name):
+    names = pl.Series(HOSTILE)
+    jobs = dump.jobs.with_columns(
+        connector=names.gather([i % len(names) for i in range(len(dump.jobs))]),
+        failed_reason=names.gather([i % len(names) for i in range(len(dump.jobs))]),
+    )
+    for arguments in ({"by": "connector"}, {"by": "connector", "every": "1m"}):
+        text = getattr(js.charts, name)(ANALYSES[name](jobs, **arguments)).to_json()
+        assert not re.search("[\u2028\u202e\x00\x1b]|u2028|u202e|u001b|u0000", text)
+        svg = vl_convert.vegalite_to_svg(text)
+        assert "<script" not in svg
+        assert max(len(label) for label in re.findall(r'"label": "([^"]*)"', text)) <= 130
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_another_table_is_refused(dump, name):
+    for wrong in (dump.jobs, pl.DataFrame({"x": [1]}), [1]):
+        with pytest.raises(js.ArgumentError, match=f"expected the table of {name}"):
+            getattr(js.charts, name)(wrong)
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_an_empty_table_is_drawn_empty(dump, name):
+    for arguments in ({}, {"by": "connector"}, {"every": "1h"}):
+        spec = draw(name, ANALYSES[name](dump.jobs.head(0), **arguments))
+        vl_convert.vegalite_to_svg(json.dumps(spec))
+        assert "n = 0" in spec["title"]["subtitle"]
+
+
+def test_charts_can_be_put_together(dump):
+    table = js.queue_latency(dump.jobs, by="connector")
+    both = alt.vconcat(js.charts.queue_latency(table), js.charts.failure_reasons(js.failure_reasons(dump.jobs)))
+    assert len(both.to_dict()["vconcat"]) == 2

@@ -1,0 +1,116 @@
+import base64
+import html
+import re
+from datetime import datetime
+
+import polars as pl
+import pytest
+
+import jobstats as js
+from jobstats.report.model import build
+from jobstats.report.page import html as page
+from jobstats.report.summary import summary
+
+from ..factories import immediate, jobs
+
+
+@pytest.fixture(scope="module")
+def written(dump, tmp_path_factory) -> str:
+    return js.write_report(dump, tmp_path_factory.mktemp("report")).read_text()
+
+
+def test_the_page_needs_nothing_but_itself(written):
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', written)[1])
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "<script" not in written
+    assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', written)
+    assert not re.findall(r"""\sstyle=|\son\w+=|@import|url\(""", written)
+    for svg in re.findall(r"base64,([^\"]+)", written):
+        assert not re.search(r"https?://(?!www\.w3\.org)", base64.b64decode(svg).decode())
+
+
+def test_the_page_says_what_the_analyses_say(written, dump):
+    text = html.unescape(re.sub(r"<[^>]+>", " ", written))
+    row = js.retry_rates(dump.jobs).row(0, named=True)
+    assert f"{row['failure_rate']:.1%}".replace("%", " %") in text
+    assert f"n = {row['n']:,} ended" in text
+    for connector in dump.jobs["connector"].unique():
+        assert connector in text
+    for message in js.quality(*dump)["message"]:
+        assert message in text
+    assert text.index("can and cannot tell") < text.index("Key figures")
+
+
+def test_the_same_data_gives_the_same_bytes(dump, written, tmp_path):
+    assert js.write_report(dump, tmp_path).read_text() == written
+
+
+def test_a_report_without_outcomes_prints_no_rate(polls):
+    report = build(*polls)
+    figures = {figure.name: figure for figure in report.figures}
+    assert figures["Failed runs"].value == "43"
+    assert "cannot be estimated" in figures["Failed runs"].detail
+    assert report.findings[0].severity == "error"
+    assert "✗" in summary(report)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_little_data_is_reported_all_the_same(n):
+    loaded = js.load([immediate("1")] * n)
+    report = build(*loaded)
+    assert "<h1>" in page(report)
+    assert summary(report)
+
+
+def test_a_window_cuts_every_figure(dump):
+    report = build(*dump, since="2026-11-23T14:12:00Z", until="2026-11-23T14:13:00Z")
+    expected = js.queue_latency(dump.jobs, since="2026-11-23T14:12:00Z", until="2026-11-23T14:13:00Z")
+    assert report.tables.latency["n"].sum() == expected["n"][0] == report.tables.latency_over_time["n"].sum()
+    assert report.first >= datetime.fromisoformat("2026-11-23T14:12:00Z")
+
+
+@pytest.mark.parametrize(("days", "every"), [(0, "1m"), (0.2, "5m"), (1, "1h"), (14, "6h"), (60, "1d"), (3000, "1w")])
+def test_windows_suit_the_span(days, every):
+    last = int(days * 86_400_000)
+    table = jobs(
+        immediate("1"),
+        immediate(
+            "2",
+            timestamp=1_795_443_000_000 + last,
+            processedOn=1_795_443_000_500 + last,
+            finishedOn=1_795_443_000_900 + last,
+        ),
+    )
+    assert build(table, pl.DataFrame(), since=None).every == every
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "\u202egnp",
+    "a\u2028b",
+    "{{7*7}}",
+    "\x1b[31mred",
+    "</style><script>",
+]
+
+
+def test_strings_from_the_data_are_escaped_everywhere(dump):
+    names = pl.Series(HOSTILE).gather([i % len(HOSTILE) for i in range(len(dump.jobs))])
+    hostile = dump.jobs.with_columns(
+        connector=names, failed_reason=names, state=pl.when(pl.col("state") == "active").then(names).otherwise("state")
+    )
+    report = build(hostile, dump.rejects)
+    text = page(report)
+    assert "<script" not in text
+    assert "<img src=x" not in text
+    assert "49" not in re.findall(r"\{\{.*?\}\}", text)
+    assert not re.search("[\u202e\u2028\x1b]", text + summary(report))
+    for svg in re.findall(r"base64,([^\"]+)", text):
+        assert not re.search("<script|<img|[\u202e\u2028\x1b]", base64.b64decode(svg).decode())
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(dump, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(js.SourceError, match="cannot be written"):
+        js.write_report(dump, tmp_path / "file/x")

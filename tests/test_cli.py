@@ -1,0 +1,128 @@
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jobstats.cli import main
+
+from .factories import record
+
+DUMP, POLLS = "data/dump", "data/polls"
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, root):
+    monkeypatch.chdir(root)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return call
+
+
+def test_load_then_report_then_query(run, tmp_path):
+    code, out, err = run("load", DUMP, POLLS, "--to", tmp_path)
+    assert (code, out) == (0, f"{tmp_path}/jobs.parquet\n")
+    assert err.startswith("4,521 records from 73 files: 4,521 accepted, 0 rejected")
+    code, out, err = run("report", tmp_path, "--out", tmp_path / "r", "--since", "2026-11-23T14:00")
+    assert (code, out) == (0, f"{tmp_path}/r/report.html\n")
+    assert "Queue latency, median" in err
+    code, out, err = run("query", tmp_path, "select count(*) as n from jobs")
+    assert (code, out, err) == (0, "n\n4521\n", "")
+
+
+def test_query_formats(run):
+    query = "select state, count(*) as n, max(created_at) as t from jobs where state = 'active' group by all"
+    assert run("query", DUMP, query)[1] == "state,n,t\nactive,14,2026-11-23T14:14:51.663000Z\n"
+    assert json.loads(run("query", DUMP, query, "--format", "json")[1]) == {
+        "state": "active",
+        "n": 14,
+        "t": "2026-11-23T14:14:51.663000Z",
+    }
+    assert "active" in run("query", DUMP, query, "--format", "table")[1]
+
+
+def test_a_table_carries_no_control_characters_to_the_terminal(run, tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps(record(name="\x1b[31mred\x1b]0;title\x07")))
+    assert "\x1b" not in run("query", tmp_path / "x.json", "select name from jobs", "--format", "table")[1]
+    assert next(csv.DictReader(io.StringIO(run("query", tmp_path / "x.json", "select name from jobs")[1])))[
+        "name"
+    ].startswith("\x1b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["load", "nope.json", "--to", "{tmp}/x"], 4, "nope.json: no such file or folder"),
+        (
+            ["load", "{tmp}", "--to", "{tmp}/x"],
+            4,
+            "{tmp}: no exports in this folder; expected .json, .ndjson, .jsonl (also .gz, .zst), found nothing",
+        ),
+        (
+            ["report", "LICENSE", "--out", "{tmp}/x"],
+            4,
+            "LICENSE:1: not JSON: expected value at line 1 column 1 (1 rejected, none accepted)",
+        ),
+        (
+            ["report", "{tmp}/no.parquet", "--out", "{tmp}/x"],
+            4,
+            "{tmp}/no.parquet: no such file; write it with jobstats load … --to {tmp}/no.parquet",
+        ),
+        (
+            ["report", DUMP, "--out", "{tmp}/x", "--since", "last week"],
+            2,
+            "since must be a datetime, ISO text or an age such as '7d'; found 'last week'",
+        ),
+        (["query", DUMP, "selec 1"], 2, 'SQL: Parser Error: syntax error at or near "selec"'),
+        (["load", DUMP], 2, 'Command "load" parameter --to requires an argument'),
+        (["load", "--to", "{tmp}/x"], 2, "no SOURCE given"),
+        (["reprot", DUMP], 2, 'Did you mean "report"'),
+        (["load", DUMP, "--to", "LICENSE/x"], 4, "LICENSE/x: cannot be written"),
+    ],
+)
+def test_what_goes_wrong_is_one_clear_line(run, tmp_path, arguments, code, message):
+    got, out, err = run(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
+    assert (got, out) == (code, "")
+    assert err.startswith("jobstats: ")
+    assert err.count("\n") == 1
+    assert message.replace("{tmp}", str(tmp_path)) in err
+    assert not (tmp_path / "x").exists()
+
+
+def test_rejects_are_said(run, tmp_path):
+    (tmp_path / "x.ndjson").write_text(json.dumps(record()) + "\n" + json.dumps(record(state=5)) + "\n")
+    code, _, err = run("load", tmp_path / "x.ndjson", "--to", tmp_path / "x.parquet")
+    assert code == 0
+    assert "1 accepted, 1 rejected" in err
+    assert "rejected 1: state: expected a string, found 5" in err
+    assert run("query", tmp_path / "x.parquet", "select line, field from rejects")[1] == "line,field\n2,state\n"
+
+
+def test_a_reader_that_goes_away_is_no_crash(root):
+    command = [sys.executable, "-m", "jobstats.cli", "query", DUMP, "select * from jobs"]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 0
+
+
+def test_help_does_not_wait_for_heavy_imports(root):
+    script = "import sys; from jobstats.cli import main; main(['--help']); print([n for n in ('altair', 'duckdb', 'jinja2', 'vl_convert') if n in sys.modules], file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"NO_COLOR": "1"},
+    )
+    assert "report" in done.stdout
+    assert done.stderr.strip().endswith("[]")

@@ -1,0 +1,43 @@
+import inspect
+import subprocess
+import sys
+import typing
+
+import pytest
+
+import jobstats as js
+
+VOCABULARY = {"by", "every", "since", "until", "q", "confidence", "observed_at", "progress"}
+FUNCTIONS = [name for name in js.__all__ if inspect.isfunction(getattr(js, name))]
+
+
+def test_all_is_what_is_there():
+    assert js.__all__ == sorted(js.__all__)
+    assert all(hasattr(js, name) for name in js.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = js.nothing
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_documented_typed_and_speak_one_vocabulary(name):
+    function = getattr(js, name)
+    assert inspect.getdoc(function)
+    assert "Raises:" in inspect.getdoc(function)
+    hints = typing.get_type_hints(function)
+    for parameter in inspect.signature(function).parameters.values():
+        assert parameter.name in hints
+        assert (parameter.kind is inspect.Parameter.KEYWORD_ONLY) == (parameter.name in VOCABULARY)
+    assert "return" in hints
+
+
+def test_importing_does_not_import_what_few_need():
+    script = "import sys, jobstats; print(*(name for name in ('altair', 'duckdb', 'jinja2', 'vl_convert', 'rich', 'cyclopts') if name in sys.modules))"
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == ""
+    )
+
+
+def test_the_theme_of_the_user_is_left_alone():
+    script = "import altair as alt, jobstats as js; js.charts; print(alt.theme.active); js.charts.use_theme(); print(alt.theme.active)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert shown == ["default", "jobstats"]

@@ -1,0 +1,95 @@
+import os
+import subprocess
+import sys
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from polars.testing import assert_frame_equal
+
+import jobstats as js
+from jobstats.engines import relation
+from jobstats.table import COLUMNS
+
+from .factories import record
+
+
+@pytest.fixture
+def written(tmp_path):
+    loaded = js.load([record(), {"name": "bad"}])
+    return loaded, js.write(loaded, tmp_path / "store")
+
+
+def test_what_was_written_is_read_again(written, tmp_path, dump):
+    loaded, path = written
+    again = js.read(tmp_path / "store")
+    assert_frame_equal(again.jobs, loaded.jobs)
+    assert_frame_equal(again.rejects, loaded.rejects)
+    assert path == tmp_path / "store/jobs.parquet"
+    js.write(dump, tmp_path / "one.parquet")
+    assert_frame_equal(js.scan(tmp_path / "one.parquet").collect(), dump.jobs)
+    assert (tmp_path / "one.rejects.parquet").exists()
+
+
+def test_every_parquet_reader_sees_the_same_instants(written):
+    loaded, path = written
+    created = loaded.jobs["created_at"][0]
+    assert pq.read_table(path)["created_at"][0].as_py() == created
+    assert pl.read_parquet(path)["created_at"][0] == created
+    assert js.sql(path, "select epoch_ms(created_at) from jobs").item() == record()["timestamp"]
+    assert relation(path).aggregate("epoch_ms(max(created_at)) as x").pl().item() == record()["timestamp"]
+
+
+def test_columns_carry_their_meaning(written):
+    schema = pq.read_schema(written[1])
+    assert schema.metadata[b"jobstats_format"] == b"1"
+    for column in COLUMNS:
+        assert schema.field(column.name).metadata == {
+            b"unit": column.unit.encode(),
+            b"description": column.description.encode(),
+        }
+
+
+def test_sql_sees_jobs_and_rejects(written, tmp_path):
+    for source in (written[0], tmp_path / "store"):
+        assert js.sql(source, "select (select count(*) from jobs) + (select count(*) from rejects)").item() == 2
+
+
+def test_hours_in_sql_are_utc_in_any_zone(written):
+    script = "import sys, jobstats as js; print(js.sql(sys.argv[1], \"select strftime(date_trunc('hour', created_at), '%H') h from jobs\").item())"
+    environment = os.environ | {"TZ": "America/New_York"}
+    answer = subprocess.run(
+        [sys.executable, "-c", script, str(written[1])], env=environment, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "14"
+
+
+@pytest.mark.parametrize("query", ["selec 1", "select * from nowhere", "", "select 1 +"])
+def test_a_query_that_is_none_is_refused(written, query):
+    with pytest.raises(js.ArgumentError, match="SQL: "):
+        js.sql(written[0], query)
+
+
+def test_what_is_no_store_is_refused(tmp_path):
+    with pytest.raises(js.SourceError, match="no such file"):
+        js.scan(tmp_path / "nope.parquet")
+    (tmp_path / "text.parquet").write_text("text")
+    with pytest.raises(js.TableError, match="not a Parquet file"):
+        js.scan(tmp_path / "text.parquet")
+    pl.DataFrame({"x": [1]}).write_parquet(tmp_path / "other.parquet")
+    with pytest.raises(js.TableError, match="not a jobs table, it lacks job_id"):
+        js.scan(tmp_path / "other.parquet")
+
+
+def test_a_newer_format_is_refused(written):
+    table = pq.read_table(written[1])
+    pq.write_table(table.replace_schema_metadata({"jobstats_format": "2"}), written[1])
+    with pytest.raises(js.TableError, match="upgrade jobstats"):
+        js.scan(written[1])
+
+
+def test_a_place_that_cannot_be_written_is_an_error_and_leaves_nothing(written, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(js.SourceError, match="cannot be written"):
+        js.write(written[0], tmp_path / "file/below")
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["jobs.parquet", "rejects.parquet"]
