@@ -29,6 +29,6 @@ def test_it_runs_without_a_word_of_complaint(script):
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
-    assert sum("vegalite" in str(list(output.get("data", {}))) for output in outputs) == sum(
+    assert sum("vegaEmbed" in str(output.get("data", {})) for output in outputs) == sum(
         cell.source.startswith("js.charts.") for cell in notebook.cells
     )
