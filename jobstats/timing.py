@@ -35,7 +35,7 @@ from statistics import median
 
 import polars as pl
 
-from jobstats.table import RECORD_SCHEMA, RUN_KEY, SCHEMA
+from jobstats.table import RUN_KEY, SCHEMA, TIME_COLUMNS
 
 RERUN_MS = 500
 """A successor is created within 60 ms of the first start (95 in 100); half a second later is another start."""
@@ -51,8 +51,15 @@ DUE_WELL_AFTER_MS = 2_000
 STALLED = "job stalled more than allowable limit"
 """BullMQ's own failure: the job was started several times, and the record keeps only the last, a phantom."""
 
-_SCHEDULE = ("org_id", "schedule_key", "requested_at")
+_SCHEDULE_KEY = ("org_id", "schedule_key", "requested_at")
+_MILLIS_DIGITS = 13
 _CRON_FIELDS = 5
+_FACTS = (
+    *("org_id", "state", "attempts_made", "failed_reason", "created_at", "processed_at", "finished_at", "delay_ms"),
+    *("schedule_type", "schedule_cron", "schedule_every_ms", "schedule_at", "requested_at", "observed_at"),
+    *("schedule_key", "iteration_at", "is_ended", "attempts", "is_retried", "is_torn"),
+)
+"""What the conclusions rest on; the rest of a record is carried around them, not through them."""
 
 
 def _ms(expression: pl.Expr) -> pl.Expr:
@@ -69,29 +76,44 @@ def add_times(records: pl.DataFrame) -> pl.DataFrame:
     The conclusions about a run rest on all its records and on the other runs of its schedule, so records that
     belong together should be passed together. The order of the rows does not matter.
     """
-    rows = records.with_row_index("_row").with_columns(_identity()).with_columns(_record_flags())
-    runs = _one_row_per_run(rows).pipe(_add_eligible).pipe(_add_successor).pipe(_add_started).pipe(_add_overtaken)
-    latest = runs.select("_row", is_latest=True)
-    verdicts = runs.select("_run", "eligible_at", "eligible_source", "started_at", "start_source", *_wait_columns())
-    return (
-        rows.join(verdicts, on="_run", how="left")
-        .join(latest, on="_row", how="left")
-        .with_columns(_record_times())
-        .with_columns(is_clock_skewed=_clock_skewed(), is_latest=pl.col("is_latest").fill_null(False))
-        .sort("_row")
-        .select(SCHEMA.names())
-        .cast(SCHEMA)
+    facts = records.with_row_index("_row").with_columns(_halves_of_id()).with_columns(*_record_flags(), *_identity())
+    facts = facts.select("_row", "_run", "_schedule", *_FACTS)
+    runs = _one_row_per_run(facts, records)
+    runs = runs.pipe(_add_eligible).pipe(_add_successor).pipe(_add_started).pipe(_add_overtaken)
+    verdicts = runs.select(
+        *("_run", "eligible_at", "eligible_source", "started_at", "start_source"), *_wait_columns(), _latest="_row"
     )
+    derived = (
+        facts.join(verdicts, on="_run", how="left", maintain_order="left")
+        .with_columns(_record_times())
+        .with_columns(is_clock_skewed=_clock_skewed(), is_latest=pl.col("_row") == pl.col("_latest"))
+    )
+    return records.hstack(derived.select(column.name for column in TIME_COLUMNS)).cast(SCHEMA)
+
+
+def _halves_of_id() -> list[pl.Expr]:
+    """The halves of a ``repeat:<key>:<millis>`` id, null for other ids."""
+    job_id = pl.col("job_id")
+    millis = job_id.str.tail(_MILLIS_DIGITS).cast(pl.Int64, strict=False)
+    is_repeat = (
+        job_id.str.starts_with("repeat:")
+        & (job_id.str.len_bytes() > len("repeat::") + _MILLIS_DIGITS)
+        & (job_id.str.slice(-1 - _MILLIS_DIGITS, 1) == ":")
+        & (millis >= 10 ** (_MILLIS_DIGITS - 1))
+    )
+    key = job_id.str.slice(len("repeat:")).str.head(-1 - _MILLIS_DIGITS)
+    return [
+        pl.when(is_repeat).then(key).alias("schedule_key"),
+        pl.when(is_repeat).then(millis).cast(SCHEMA["iteration_at"]).alias("iteration_at"),
+    ]
 
 
 def _identity() -> list[pl.Expr]:
-    """The halves of a ``repeat:<key>:<millis>`` id, and a number for the run; a record without an id is its own."""
-    repeat = r"^repeat:(.+):(\d{12,14})$"
-    same_run = pl.col("_row").min().over(RUN_KEY).cast(pl.Int64)
+    """A number for the run and one for the schedule; a record without an id is a run of its own."""
+    row = pl.col("_row").cast(pl.Int64)
     return [
-        pl.col("job_id").str.extract(repeat, 1).alias("schedule_key"),
-        pl.col("job_id").str.extract(repeat, 2).cast(pl.Int64).cast(SCHEMA["iteration_at"]).alias("iteration_at"),
-        pl.when(pl.col("job_id").is_null()).then(-1 - pl.col("_row").cast(pl.Int64)).otherwise(same_run).alias("_run"),
+        pl.when(pl.col("job_id").is_null()).then(-1 - row).otherwise(row.min().over(RUN_KEY)).alias("_run"),
+        row.min().over(_SCHEDULE_KEY).alias("_schedule"),
     ]
 
 
@@ -117,7 +139,7 @@ def _record_flags() -> list[pl.Expr]:
     ]
 
 
-def _one_row_per_run(rows: pl.DataFrame) -> pl.DataFrame:
+def _one_row_per_run(facts: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
     """The newest record of each run, with what any of its records reveals about due time and first start."""
     made, delay, started = (
         pl.col("attempts_made"),
@@ -127,20 +149,34 @@ def _one_row_per_run(rows: pl.DataFrame) -> pl.DataFrame:
     still_pending = (delay > 0) & (made == 0) & ~started
     # In a backoff (delay > 0 after one attempt) and at the end, processedOn still is that one attempt's start.
     in_first_attempt = started & ((made == 0) | ((made == 1) & ((delay > 0) | pl.col("finished_at").is_not_null())))
+    revealing = {
+        "_observed_eligible": pl.when(still_pending).then(_after("created_at", pl.col("delay_ms"))),
+        "_first_start": pl.when(in_first_attempt).then("processed_at"),
+        "_last_first_start": pl.when(in_first_attempt).then("processed_at"),
+        "_last_start": pl.col("processed_at"),
+    }
+    facts = facts.with_columns(**revealing)
+    is_seen_again = facts["_run"].is_duplicated()
+    if not is_seen_again.any():
+        return facts
     # What was seen last, then what knows more. Records that differ in anything else are told apart by a hash, so
     # that which one stands for the run never depends on the order they came in.
-    by_knowledge = [
-        pl.col(name) for name in ("observed_at", "is_ended", "attempts_made", "processed_at", "finished_at")
-    ]
-    by_knowledge += [pl.struct(RECORD_SCHEMA.names()).hash(), pl.col("_row")]
-    revealed = rows.group_by("_run").agg(
-        _row=pl.col("_row").sort_by(by_knowledge, nulls_last=False).last(),
-        _observed_eligible=_after("created_at", pl.col("delay_ms")).filter(still_pending).max(),
-        _first_start=pl.col("processed_at").filter(in_first_attempt).min(),
-        _last_first_start=pl.col("processed_at").filter(in_first_attempt).max(),
-        _last_start=pl.col("processed_at").max(),
+    several = facts.filter(is_seen_again).with_columns(
+        _hash=records.filter(is_seen_again).select(pl.struct(pl.all()).hash()).to_series()
     )
-    return rows.join(revealed, on=["_run", "_row"], how="inner")
+    by_knowledge = ("observed_at", "is_ended", "attempts_made", "processed_at", "finished_at", "_hash", "_row")
+    newest = (
+        several.sort(by_knowledge, nulls_last=False)
+        .group_by("_run", maintain_order=True)
+        .agg(
+            pl.exclude(revealing).last(),
+            _observed_eligible=pl.col("_observed_eligible").max(),
+            _first_start=pl.col("_first_start").min(),
+            _last_first_start=pl.col("_last_first_start").max(),
+            _last_start=pl.col("_last_start").max(),
+        )
+    )
+    return pl.concat([facts.filter(~is_seen_again), newest.select(facts.columns)])
 
 
 def _add_eligible(runs: pl.DataFrame) -> pl.DataFrame:
@@ -185,13 +221,13 @@ def _interval_offsets(runs: pl.DataFrame) -> pl.DataFrame:
     say so by the pending runs of any schedule.
     """
     ordered = runs.filter((pl.col("schedule_type") == "interval") & pl.col("iteration_at").is_not_null()).sort(
-        *_SCHEDULE, "iteration_at", "created_at", "_row"
+        "_schedule", "iteration_at", "created_at", "_row"
     )
     is_first = _ms(pl.col("created_at") - pl.col("requested_at")).is_between(-FIRST_RUN_MS, FIRST_RUN_MS)
-    previous = pl.col("iteration_at").shift(1).over(_SCHEDULE)
+    previous = pl.col("iteration_at").shift(1).over("_schedule")
     ordered = ordered.with_columns(_is_first=is_first).with_columns(
         _seen=pl.when(~pl.col("_is_first")).then(_ms(pl.col("_observed_eligible") - pl.col("iteration_at"))),
-        _fixed=pl.when(~pl.col("_is_first") & pl.col("_is_first").shift(1).over(_SCHEDULE)).then(
+        _fixed=pl.when(~pl.col("_is_first") & pl.col("_is_first").shift(1).over("_schedule")).then(
             _ms(pl.col("created_at") - previous)
         ),
         _slot=_ms(pl.col("iteration_at") - previous),
@@ -201,8 +237,8 @@ def _interval_offsets(runs: pl.DataFrame) -> pl.DataFrame:
     server_adds_none = bool(seen) and max(seen) <= OFFSET_NOISE_MS
     fixed = pl.when(pl.lit(server_adds_offsets) & pl.col("_fixed").is_between(0, pl.col("_slot"))).then("_fixed")
     learned = pl.coalesce(
-        pl.col("_seen").median().over(_SCHEDULE),
-        fixed.max().over(_SCHEDULE),
+        pl.col("_seen").median().over("_schedule"),
+        fixed.max().over("_schedule"),
         pl.when(pl.lit(server_adds_none)).then(0),
     )
     offset = pl.when("_is_first").then(0).otherwise(learned.round().cast(pl.Int64))
@@ -211,14 +247,14 @@ def _interval_offsets(runs: pl.DataFrame) -> pl.DataFrame:
 
 def _add_successor(runs: pl.DataFrame) -> pl.DataFrame:
     """When the next run of the schedule was created, and whether it surely is the next one."""
-    ordered = runs.filter(pl.col("schedule_key").is_not_null()).sort(*_SCHEDULE, "iteration_at", "created_at", "_row")
+    ordered = runs.filter(pl.col("schedule_key").is_not_null()).sort("_schedule", "iteration_at", "created_at", "_row")
     ordered = ordered.with_columns(
-        _successor=pl.col("created_at").shift(-1).over(_SCHEDULE),
-        _spacing=_ms(pl.col("iteration_at").shift(-1).over(_SCHEDULE) - pl.col("iteration_at")),
+        _successor=pl.col("created_at").shift(-1).over("_schedule"),
+        _spacing=_ms(pl.col("iteration_at").shift(-1).over("_schedule") - pl.col("iteration_at")),
     )
-    shortest = pl.col("_spacing").min().over(_SCHEDULE)
+    shortest = pl.col("_spacing").min().over("_schedule")
     # The shortest spacing seen is the schedule's own only if it was not the only one seen.
-    is_next = (pl.col("_spacing") == shortest) & (pl.col("_spacing").count().over(_SCHEDULE) > 1)
+    is_next = (pl.col("_spacing") == shortest) & (pl.col("_spacing").count().over("_schedule") > 1)
     period = pl.min_horizontal(shortest, "schedule_every_ms", _cron_period_ms())
     return runs.join(ordered.select("_row", "_successor", _period=period, _is_next=is_next), on="_row", how="left")
 
