@@ -18,6 +18,7 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -41,7 +42,9 @@ STATES = (
 )
 """States seen or documented. Others are kept as they come."""
 
-_LAST_MS = 253_402_300_799_999  # 9999-12-31, the last instant every engine and Python can hold
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999, the last instant that every engine and Python can hold."""
+MOST_ATTEMPTS = 2**31 - 1
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)")
 
 
@@ -56,7 +59,7 @@ def _instant(value: object) -> datetime:
 
 
 Instant = Annotated[datetime, BeforeValidator(_instant)]
-EpochMs = Annotated[int, Field(ge=0, le=_LAST_MS)]
+EpochMs = Annotated[int, Field(ge=0, le=LAST_MS)]
 Minute = Annotated[int, Field(ge=0, le=59)]
 Hour = Annotated[int, Field(ge=0, le=23)]
 
@@ -181,7 +184,7 @@ class Interval(Schedule):
     """Every n minutes, in slots of the epoch clock."""
 
     schedule_type: Literal["interval"]
-    interval_minutes: Annotated[int, Field(ge=1, le=_LAST_MS // 60_000)]
+    interval_minutes: Annotated[int, Field(ge=1, le=LAST_MS // 60_000)]
 
     @property
     def every_ms(self) -> int:
@@ -254,9 +257,9 @@ class JobStatus(_Exported):
     name: str
     data: JobData
     progress: Any = None
-    delay: Annotated[int, Field(ge=-_LAST_MS, le=_LAST_MS)] | None = None
+    delay: Annotated[int, Field(ge=-LAST_MS, le=LAST_MS)] | None = None
     timestamp: EpochMs
-    attempts_made: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    attempts_made: Annotated[int, Field(ge=0, le=MOST_ATTEMPTS)]
     finished_on: EpochMs | None = None
     processed_on: EpochMs | None = None
     failed_reason: str | None = None
@@ -285,6 +288,34 @@ def decode(text: bytes) -> Any:
         return from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise Refusal("", f"not JSON: {error}") from None
+
+
+_SCHEDULES: TypeAdapter[Schedule] = TypeAdapter(ScheduleConfig)
+
+
+def parse_schedule(value: Any) -> Schedule:
+    """The verdict on a ``scheduleConfig`` alone.
+
+    Raises:
+        Refusal: It is none; the field is its path in a record.
+    """
+    try:
+        return _SCHEDULES.validate_python(value, strict=True)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        raise Refusal(f"data.scheduleConfig.{_path(detail)}".rstrip("."), _explained(detail)) from None
+
+
+def parse_instant(text: str) -> datetime:
+    """An ISO 8601 time with its zone, in UTC.
+
+    Raises:
+        Refusal: It is none.
+    """
+    try:
+        return _instant(text)
+    except PydanticCustomError as error:
+        raise Refusal("", error.message()) from None
 
 
 def parse(value: Any) -> JobStatus:

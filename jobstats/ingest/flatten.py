@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from jobstats.contract import JobStatus, Refusal
+from jobstats.contract import JobStatus, Refusal, Schedule
 from jobstats.table import RECORD_SCHEMA
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,9 +27,7 @@ def flatten(record: dict[str, Any], job: JobStatus, seen: Seen) -> tuple[Any, ..
     Raises:
         Refusal: A number in progress or in nested JSON is beyond the range of a double.
     """
-    data, schedule = job.data, job.data.schedule_config
-    percentage, current, total = _progress(job.progress)
-    exported = record["data"]
+    data, exported = job.data, record["data"]
     return (
         job.id,
         job.name,
@@ -44,23 +42,40 @@ def flatten(record: dict[str, Any], job: JobStatus, seen: Seen) -> tuple[Any, ..
         job.processed_on,
         job.finished_on,
         job.delay,
-        percentage,
-        current,
-        total,
-        _json(job.progress, "progress"),
+        *progress_columns(job.progress),
+        *schedule_columns(exported.get("scheduleConfig", exported.get("schedule_config")), data.schedule_config),
+        epoch_ms(data.timestamp),
+        json_text(data.metadata, "data.metadata"),
+        json_text(_extra(job), ""),
+        seen.observed_ms,
+        seen.observed_from,
+        seen.source,
+    )
+
+
+def progress_columns(progress: Any) -> tuple[float | None, float | None, float | None, str | None]:
+    """Percentage, current and total of either form; other forms that BullMQ allows stay in the JSON text."""
+    text = json_text(progress, "progress")
+    if isinstance(progress, dict):
+        return (
+            _number(progress.get("percentage")),
+            _number(progress.get("current")),
+            _number(progress.get("total")),
+            text,
+        )
+    return _number(progress), None, None, text
+
+
+def schedule_columns(exported: Any, schedule: Schedule) -> tuple[Any, ...]:
+    """What a schedule says, in either shape, with the server's defaults; and its JSON text."""
+    return (
         schedule.schedule_type,
         schedule.is_enabled is not False,
         schedule.timezone or "UTC",
         schedule.cron,
         schedule.every_ms,
-        _epoch_ms(schedule.at),
-        _json(exported.get("scheduleConfig", exported.get("schedule_config")), "data.scheduleConfig"),
-        _epoch_ms(data.timestamp),
-        _json(data.metadata, "data.metadata"),
-        _json(_extra(job), ""),
-        seen.observed_ms,
-        seen.observed_from,
-        seen.source,
+        epoch_ms(schedule.at),
+        json_text(exported, "data.scheduleConfig"),
     )
 
 
@@ -75,13 +90,6 @@ def frame(rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:
     return pl.DataFrame(series).cast(RECORD_SCHEMA)
 
 
-def _progress(progress: Any) -> tuple[float | None, float | None, float | None]:
-    """Percentage, current and total of either form; other forms that BullMQ allows stay in the JSON column."""
-    if isinstance(progress, dict):
-        return tuple(_number(progress.get(key)) for key in ("percentage", "current", "total"))  # type: ignore[return-value]
-    return _number(progress), None, None
-
-
 def _number(value: Any) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
@@ -91,7 +99,8 @@ def _number(value: Any) -> float | None:
         raise Refusal("progress", "progress: holds a number beyond the range of JSON readers") from None
 
 
-def _epoch_ms(instant: datetime | None) -> int | None:
+def epoch_ms(instant: datetime | None) -> int | None:
+    """An instant as the integer the export would hold."""
     if instant is None:
         return None
     since = instant - _EPOCH
@@ -103,7 +112,8 @@ def _extra(job: JobStatus) -> dict[str, Any] | None:
     return (outer | ({"data": inner} if inner else {})) or None
 
 
-def _json(value: Any, field: str) -> str | None:
+def json_text(value: Any, field: str) -> str | None:
+    """A value as compact JSON; null, which says nothing, as nothing."""
     if value is None:
         return None
     try:

@@ -38,11 +38,21 @@ class Empty(NamedTuple):
     """An envelope without records: an error body, a 404, or an organisation without jobs."""
 
 
-Found = Item | Empty
+class Row(NamedTuple):
+    """A line that the caller's quick way has read already."""
+
+    values: tuple[Any, ...]
 
 
-def split(pieces: Iterable[bytes]) -> Iterator[Found]:
-    """Every would-be record of a text that comes in pieces, in order."""
+Found = Item | Empty | Row
+Quick = Callable[[bytes], tuple[Any, ...] | None]
+
+
+def split(pieces: Iterable[bytes], quick: Quick) -> Iterator[Found]:
+    """Every would-be record of a text that comes in pieces, in order.
+
+    A line is offered to ``quick`` first; only what it leaves is decoded here.
+    """
     lines = _numbered_lines(pieces)
     first = next((line for line in lines if line[1].strip(_BLANK)), None)
     if first is None:
@@ -53,9 +63,9 @@ def split(pieces: Iterable[bytes]) -> Iterator[Found]:
     try:
         decode(first[1])
     except Refusal:
-        yield from _document([first, *lines])
+        yield from _document([first, *lines], quick)
     else:
-        yield from _line_by_line(chain([first], lines))
+        yield from _line_by_line(chain([first], lines), quick)
 
 
 def contained(value: Any, text: Callable[[], bytes], line: int | None) -> Iterator[Found]:
@@ -116,8 +126,11 @@ def _without_bom(pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield from iterator
 
 
-def _line_by_line(lines: Iterable[tuple[int, bytes]]) -> Iterator[Found]:
+def _line_by_line(lines: Iterable[tuple[int, bytes]], quick: Quick) -> Iterator[Found]:
     for number, raw in lines:
+        if (values := quick(raw)) is not None:
+            yield Row(values)
+            continue
         line = raw.strip(_BLANK)
         if not line:
             continue
@@ -129,7 +142,7 @@ def _line_by_line(lines: Iterable[tuple[int, bytes]]) -> Iterator[Found]:
             yield from contained(value, partial(bytes, line), number)
 
 
-def _document(lines: list[tuple[int, bytes]]) -> Iterator[Found]:
+def _document(lines: list[tuple[int, bytes]], quick: Quick) -> Iterator[Found]:
     """One JSON value over many lines; failing that, what can be saved of it; failing that, broken lines."""
     whole = b"\n".join(line for _, line in lines).strip(_BLANK)
     try:
@@ -138,7 +151,7 @@ def _document(lines: list[tuple[int, bytes]]) -> Iterator[Found]:
         if _array_start(_as_text(whole)) is not None:
             yield from _saved(_as_text(whole), refusal.reason)
         elif _are_records(lines):
-            yield from _line_by_line(lines)
+            yield from _line_by_line(lines, quick)
         else:
             yield _damage(whole, lines[0][0], None, refusal.reason)
     else:

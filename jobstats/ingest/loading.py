@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import polars as pl
 
 from jobstats.contract import Refusal, decode, parse
+from jobstats.ingest import quick
 from jobstats.ingest import rejects as rejected
 from jobstats.ingest.flatten import Seen, flatten, frame
-from jobstats.ingest.framing import Empty, Found, Item, contained, split
+from jobstats.ingest.framing import Empty, Found, Item, Row, contained, split
 from jobstats.ingest.sources import Document, Objects, Progress, Skipped, as_json, chunks, find
 from jobstats.timing import add_times
 
@@ -104,7 +106,7 @@ def _items(document: Document | Objects, progress: Progress | None) -> Iterator[
         yield from _objects(document.values)
         return
     damage: list[str] = []
-    yield from split(_undamaged(document, progress, damage))
+    yield from split(_undamaged(document, progress, damage), partial(quick.row, seen=document.seen))
     for reason in damage:
         yield Item(None, bytes, None, None, reason)
 
@@ -136,13 +138,15 @@ def _judge(item: Found, seen: Seen, tally: _Tally) -> None:
         tally.n_empty += 1
         return
     tally.n_items += 1
-    try:
-        if item.problem:
-            raise Refusal("", item.problem)
-        tally.rows.append(flatten(item.value, parse(item.value), seen))
-    except Refusal as refusal:
-        tally.refused.append(
-            rejected.row(seen.source, item.line, item.index, refusal.field, refusal.reason, item.text())
-        )
+    if isinstance(item, Row):
+        tally.rows.append(item.values)
+    else:
+        try:
+            if item.problem:
+                raise Refusal("", item.problem)
+            tally.rows.append(flatten(item.value, parse(item.value), seen))
+        except Refusal as refusal:
+            reason = (refusal.field, refusal.reason)
+            tally.refused.append(rejected.row(seen.source, item.line, item.index, *reason, item.text()))
     if len(tally.rows) >= _ROWS_PER_FRAME:
         tally.flush()
