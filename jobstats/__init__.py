@@ -31,6 +31,7 @@ from jobstats.contract import JobStatus
 from jobstats.errors import ArgumentError, JobstatsError, SourceError, TableError
 from jobstats.ingest.loading import Loaded, load
 from jobstats.store import read, scan, write
+from jobstats.table import describe
 
 if TYPE_CHECKING:
     from jobstats import charts
@@ -47,6 +48,7 @@ __all__ = [
     "SourceError",
     "TableError",
     "charts",
+    "describe",
     "failure_reasons",
     "load",
     "quality",
@@ -62,6 +64,10 @@ __all__ = [
 
 # Altair and DuckDB take longer to import than everything else together, so they wait for their first use.
 _LATE = {"relation": "jobstats.engines", "sql": "jobstats.engines", "write_report": "jobstats.report.page"}
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> object:

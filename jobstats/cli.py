@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError
 
 from jobstats.errors import ArgumentError, JobstatsError, SourceError
 
@@ -31,7 +31,6 @@ app = App(
     help="The truth about your job queues, from exported JobStatus records.",
     version_flags=["--version"],
 )
-Sources = Annotated[list[str], Parameter(negative=(), consume_multiple=False)]
 
 
 @app.command
@@ -73,13 +72,14 @@ def report(*source: str, out: str, since: str | None = None, until: str | None =
         Only runs before this.
     """
     from jobstats.report.model import build
-    from jobstats.report.page import write_report
+    from jobstats.report.page import publish
     from jobstats.report.summary import summary
 
     loaded = _read(source)
     _refuse_empty(loaded, source)
-    path = write_report(loaded, out, since=since, until=until)
-    _say(summary(build(loaded.jobs, loaded.rejects, since=since, until=until)))
+    built = build(loaded, since=since, until=until)
+    path = publish(built, out)
+    _say(summary(built))
     print(path)
 
 

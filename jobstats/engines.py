@@ -10,6 +10,8 @@ from jobstats.errors import ArgumentError
 from jobstats.ingest.loading import Loaded
 from jobstats.store import places, scan
 
+_ASKING = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI)  # the last is pivot
+
 
 def relation(jobs: Any) -> duckdb.DuckDBPyRelation:
     """A jobs table as a DuckDB relation, for the analyses: from a frame, or the path :func:`jobstats.write` wrote to.
@@ -21,7 +23,7 @@ def relation(jobs: Any) -> duckdb.DuckDBPyRelation:
 
 
 def sql(jobs: Any, query: str) -> pl.DataFrame:
-    """The answer to a SQL query on the table ``jobs``, and on ``rejects`` where they are at hand. DuckDB's dialect.
+    """The answer to a SQL query on the table ``jobs``, and on ``rejects``. DuckDB's dialect.
 
     Args:
         jobs: A Polars frame, what :func:`jobstats.load` returned, or the path :func:`jobstats.write` wrote to.
@@ -38,10 +40,10 @@ def sql(jobs: Any, query: str) -> pl.DataFrame:
     """
     connection = _connect(jobs)
     try:
-        result = connection.sql(query)
-        if result is None:
-            raise ArgumentError("SQL: the statement returns no rows; ask with select")
-        return result.pl()
+        statements = connection.extract_statements(query)
+        if len(statements) != 1 or statements[0].type not in _ASKING:
+            raise ArgumentError("SQL: expected one statement that asks, such as select; nothing is changed or written")
+        return connection.sql(query).pl()
     except duckdb.Error as error:
         raise ArgumentError(f"SQL: {error}") from None
 
@@ -55,8 +57,7 @@ def _connect(jobs: Any) -> duckdb.DuckDBPyConnection:
             if path.exists():
                 connection.read_parquet(str(path)).create_view(name)
         return connection
-    if isinstance(jobs, Loaded):
-        connection.register("rejects", jobs.rejects.to_arrow())
-        jobs = jobs.jobs
-    connection.register("jobs", jobs.lazy().collect().to_arrow())
+    loaded = Loaded.of(jobs)
+    connection.register("jobs", loaded.jobs.to_arrow())
+    connection.register("rejects", loaded.rejects.to_arrow())
     return connection

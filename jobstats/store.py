@@ -7,26 +7,31 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from jobstats.errors import SourceError, TableError
+from jobstats.errors import ArgumentError, SourceError, TableError
 from jobstats.ingest.loading import Loaded
 from jobstats.ingest.rejects import SCHEMA as REJECTS_SCHEMA
 from jobstats.table import FORMAT_VERSION, check_columns, with_descriptions
 
 _JOBS, _REJECTS = "jobs.parquet", "rejects.parquet"
+_OTHER_KINDS = (".csv", ".json", ".ndjson", ".jsonl", ".gz", ".zst", ".html", ".xlsx", ".db", ".arrow")
 _DICTIONARY = ["org_id", "connector", "state", "schedule_type", "eligible_source", "start_source", "source"]
 
 
-def write(loaded: Loaded, to: str | os.PathLike[str]) -> Path:
+def write(loaded: Loaded | pl.DataFrame, to: str | os.PathLike[str]) -> Path:
     """Write jobs and rejects as Parquet and return the path of the jobs.
 
     Args:
-        loaded: What :func:`jobstats.load` returned.
+        loaded: What :func:`jobstats.load` returned, or a jobs table.
         to: A ``.parquet`` file, with the rejects beside it as ``<name>.rejects.parquet``; or a folder, made when
             missing, for ``jobs.parquet`` and ``rejects.parquet``. What is there is replaced, each file at once.
 
     Raises:
+        ArgumentError: ``loaded`` is something else, or the name is that of another kind of file.
         SourceError: The place cannot be written.
     """
+    loaded = Loaded.of(loaded)
+    if Path(to).suffix in _OTHER_KINDS:
+        raise ArgumentError(f"{to}: jobs are written as Parquet; name a .parquet file or a folder")
     jobs_path, rejects_path = places(to)
     try:
         jobs_path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +87,8 @@ def is_written(path: str | os.PathLike[str]) -> bool:
 def places(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Where jobs and rejects are, or would be."""
     to = Path(path)
+    if to.name == _JOBS:
+        return to, to.with_name(_REJECTS)
     if to.suffix == ".parquet":
         return to, to.with_suffix(".rejects.parquet")
     return to / _JOBS, to / _REJECTS

@@ -18,14 +18,17 @@
 # every job that was in a BullMQ queue at one moment of a six-minute run.
 
 # %%
+import polars as pl
+
 import jobstats as js
 
 js.charts.use_theme()
+pl.Config.set_fmt_str_lengths(200)
 jobs, rejects = js.load("../data/dump")
 len(jobs), len(rejects)
 
 # %% [markdown]
-# One row a record, flat and typed. `js.table.describe()` tells what each column means.
+# One row a record, flat and typed. `js.describe()` tells what each column means.
 
 # %%
 columns = ["connector", "schedule_type", "state", "eligible_at", "queue_latency_ms", "queue_latency_quality"]

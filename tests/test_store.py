@@ -31,6 +31,47 @@ def test_what_was_written_is_read_again(written, tmp_path, dump):
     assert (tmp_path / "one.rejects.parquet").exists()
 
 
+def test_the_path_that_is_printed_leads_to_the_rejects_too(written):
+    assert len(js.read(written[1]).rejects) == 1
+
+
+def test_a_selection_can_be_written_and_asked(dump, tmp_path):
+    drive = dump.jobs.filter(pl.col("connector") == "Drive")
+    js.write(drive, tmp_path)
+    assert js.sql(drive, "select count(*) from jobs").item() == len(js.read(tmp_path).jobs) == len(drive)
+    assert js.sql((drive, dump.rejects), "select count(*) from rejects").item() == 0
+
+
+@pytest.mark.parametrize("wrong", [5, (1, 2), {"jobs": 1}])
+def test_what_was_not_loaded_is_refused(wrong, tmp_path):
+    for function in (
+        lambda: js.write(wrong, tmp_path),
+        lambda: js.sql(wrong, "select 1"),
+        lambda: js.write_report(wrong, tmp_path),
+    ):
+        with pytest.raises(js.ArgumentError, match="expected what load returned"):
+            function()
+
+
+def test_another_kind_of_file_is_not_written(written, tmp_path):
+    with pytest.raises(js.ArgumentError, match=r"name a \.parquet file or a folder"):
+        js.write(written[0], tmp_path / "jobs.csv")
+
+
+def test_a_jobs_table_is_no_export(written):
+    with pytest.raises(js.SourceError, match=r"read a jobs table with jobstats\.read"):
+        js.load(written[1])
+
+
+@pytest.mark.parametrize(
+    "query", ["copy (select 1) to '{tmp}/x.csv'", "create table t (a int)", "select 1; select 2", "set threads = 1"]
+)
+def test_sql_asks_and_changes_nothing(written, tmp_path, query):
+    with pytest.raises(js.ArgumentError, match="expected one statement that asks"):
+        js.sql(written[0], query.replace("{tmp}", str(tmp_path)))
+    assert not (tmp_path / "x.csv").exists()
+
+
 def test_every_parquet_reader_sees_the_same_instants(written):
     loaded, path = written
     created = loaded.jobs["created_at"][0]

@@ -7,7 +7,8 @@ small, and is finished and sorted with Polars before it is handed back as the ca
 import difflib
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from os import PathLike
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from narwhals.exceptions import NarwhalsError
 from jobstats.errors import ArgumentError
 from jobstats.table import SCHEMA, check_columns
 
-Moment = datetime | str | None
+Moment = datetime | date | timedelta | str | None
 By = str | Sequence[str] | None
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,17 +41,28 @@ class Asked(NamedTuple):
     until: datetime | None
 
 
-def ask(jobs: Any, *, where: Any, at: Sequence[str], by: By, every: str | None, since: Moment, until: Moment) -> Asked:
+def ask(
+    jobs: Any,
+    *,
+    where: Any,
+    at: Sequence[str],
+    taken: Sequence[str],
+    by: By,
+    every: str | None,
+    since: Moment,
+    until: Moment,
+) -> Asked:
     """The runs for which ``where`` holds and whose time lies in [since, until), with the bucket of each.
 
-    The time of a run is the first of the columns ``at`` that is known, as the column ``_at``.
+    The time of a run is the first of the columns ``at`` that is known, as the column ``_at``. ``taken`` are the
+    columns of the answer.
 
     Raises:
         ArgumentError: ``by`` names no column, or a time or length cannot be read.
         TableError: ``jobs`` is not a jobs table.
     """
     frame = opened(jobs)
-    names = _by(by, frame.collect_schema().names())
+    names = _by(by, frame.collect_schema().names(), taken)
     every_ms = None if every is None else length_ms(every, "every")
     first, last = _moment(frame, since, "since"), _moment(frame, until, "until")
     if first and last and first >= last:
@@ -61,7 +73,7 @@ def ask(jobs: Any, *, where: Any, at: Sequence[str], by: By, every: str | None, 
     if last:
         frame = frame.filter(nw.col("_at") < nw.lit(last))
     if every_ms:
-        frame = frame.with_columns(((_epoch_ms(frame) - _origin_ms(every_ms)) // every_ms).alias(BUCKET))
+        frame = frame.with_columns(((_at_ms(frame) - _origin_ms(every_ms)) // every_ms).alias(BUCKET))
     keys = [*names, *([BUCKET] if every_ms else [])]
     if not keys:
         frame, keys = frame.with_columns(nw.lit(0).alias("_all")), ["_all"]
@@ -75,13 +87,19 @@ def opened(jobs: Any) -> Any:
         ArgumentError: The object is no frame Narwhals knows.
         TableError: The frame lacks columns of the jobs table.
     """
+    if isinstance(jobs, str | PathLike):
+        raise ArgumentError(f"expected a jobs table, found a path; pass jobstats.scan({str(jobs)!r})")
     try:
-        frame = nw.from_native(jobs).lazy()
+        frame = nw.from_native(jobs)
     except (TypeError, NarwhalsError) as error:
         raise ArgumentError(
             f"expected a jobs table (Polars, DuckDB, Spark …), found {type(jobs).__name__}; "
             "unpack jobs, rejects = load(…)"
         ) from error
+    if isinstance(frame, nw.DataFrame):
+        # Engines that hold everything in memory anyway (pandas, PyArrow) lack parts of what Polars can do with it.
+        frame = nw.from_native(frame.to_polars())
+    frame = frame.lazy()
     check_columns(frame.collect_schema().names(), type(jobs).__name__)
     return frame
 
@@ -103,7 +121,7 @@ def answered(asked: Asked, measured: pl.DataFrame) -> pl.DataFrame:
         if asked.by:
             return measured.drop("_all", strict=False).sort(asked.by, nulls_last=True)
         everything = pl.DataFrame({"_all": [0]}, schema={"_all": measured.schema["_all"]})
-        return everything.join(measured, on="_all", how="left").drop("_all").with_columns(_zero_counts())
+        return everything.join(measured, on="_all", how="left").drop("_all").with_columns(_zero_counts(asked, measured))
     buckets = _buckets(asked, measured)
     groups = measured.select(asked.by).unique() if asked.by else pl.DataFrame({"_one": [0]})
     if buckets.len() * len(groups) > _MOST_ROWS:
@@ -117,7 +135,7 @@ def answered(asked: Asked, measured: pl.DataFrame) -> pl.DataFrame:
     return (
         grid.join(measured, on=asked.keys, how="left", nulls_equal=True)
         .select(*asked.by, start, *(name for name in measured.columns if name not in asked.keys))
-        .with_columns(_zero_counts())
+        .with_columns(_zero_counts(asked, measured))
         .sort(asked.keys, nulls_last=True)
     )
 
@@ -170,9 +188,13 @@ def as_of(frame: Any) -> datetime | None:
     return newest[0] or max((moment for moment in newest[1:] if moment), default=None)
 
 
-def _by(by: By, columns: list[str]) -> list[str]:
-    names = [by] if isinstance(by, str) else list(by or ())
+def _by(by: By, columns: list[str], taken: Sequence[str]) -> list[str]:
+    names = [by] if isinstance(by, str) else [] if by is None else list(by)
     for name in names:
+        if not isinstance(name, str):
+            raise ArgumentError(f"by takes names of columns, found {type(name).__name__}")
+        if name in taken:
+            raise ArgumentError(f"by names {name!r}, which is a column of the answer; rename yours")
         if name not in columns or name == BUCKET:
             near = difflib.get_close_matches(str(name), list(SCHEMA), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -183,20 +205,22 @@ def _by(by: By, columns: list[str]) -> list[str]:
 
 
 def _moment(frame: Any, value: Moment, name: str) -> datetime | None:
-    """A point in time: a datetime, ISO text, or an age counted back from the newest observation."""
+    """A point in time: a datetime, a date, ISO text, or an age counted back from the newest observation."""
     if value is None:
         return None
     if isinstance(value, str) and _LENGTH.fullmatch(value):
-        now = as_of(frame)
-        return now - timedelta(milliseconds=length_ms(value, name)) if now else None
+        value = timedelta(milliseconds=length_ms(value, name))
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if isinstance(value, timedelta):
+            now = as_of(frame)
+            return now - value if now else None
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, AttributeError, OverflowError):
         raise ArgumentError(f"{name} must be a datetime, ISO text or an age such as '7d'; found {value!r}") from None
 
 
-def _epoch_ms(frame: Any) -> Any:
+def _at_ms(frame: Any) -> Any:
     if frame.implementation.is_spark_like():
         # Spark has no length in milliseconds; seconds as a double are exact to the millisecond for 285,000 years.
         return (nw.col("_at").cast(nw.Float64) * 1000).round().cast(nw.Int64)
@@ -224,5 +248,6 @@ def _buckets(asked: Asked, measured: pl.DataFrame) -> pl.Series:
     return pl.Series(BUCKET, range(first, last + 1), dtype=pl.Int64)
 
 
-def _zero_counts() -> pl.Expr:
-    return pl.col("^n(_.*)?$").fill_null(0)
+def _zero_counts(asked: Asked, measured: pl.DataFrame) -> pl.Expr:
+    counts = [name for name in measured.columns if name.split("_")[0] == "n" and name not in asked.keys]
+    return pl.col(counts).fill_null(0)

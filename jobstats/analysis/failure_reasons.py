@@ -10,6 +10,7 @@ from jobstats.reasons import classify
 
 Frame = TypeVar("Frame")
 TEMPLATE = "template"
+_COUNTS = ("n", "n_recovered", "n_connectors", "n_orgs", "first_seen_at", "last_seen_at")
 
 
 def failure_reasons(
@@ -39,7 +40,7 @@ def failure_reasons(
     Returns:
         ``by`` columns, ``bucket`` (UTC start, with ``every``), ``template``, ``share`` (of the failed runs in its
         group and window; null where none failed), ``n`` (failed runs), ``n_recovered``, ``n_connectors``, ``n_orgs``
-        (with the template, failed or recovered), ``first_seen_at``, ``last_seen_at``. Sorted by group and bucket,
+        (of the failed runs), ``first_seen_at``, ``last_seen_at`` (failed or recovered). Sorted by group and bucket,
         then most failures first. With ``every``, each template of a group has a row in every window. A run whose end
         was seen without its time (a torn record) counts at its last start.
 
@@ -55,7 +56,16 @@ def failure_reasons(
     failed = nw.col("state") == "failed"
     recovered = (nw.col("state") == "completed") & ~nw.col("failed_reason").is_null()
     at = ("finished_at", "processed_at", "created_at")
-    asked = ask(jobs, where=failed | recovered, at=at, by=by, every=every, since=since, until=until)
+    asked = ask(
+        jobs,
+        where=failed | recovered,
+        at=at,
+        taken=(TEMPLATE, "share", *_COUNTS),
+        by=by,
+        every=every,
+        since=since,
+        until=until,
+    )
     # Grouped by connector too, so that the few templates of many texts can still count distinct connectors.
     texts = (
         asked.runs.with_columns(
@@ -72,8 +82,8 @@ def failure_reasons(
     found = found.with_columns(classify(found["failed_reason"]))
     counted = found.group_by([*asked.keys, TEMPLATE]).agg(
         pl.col("n", "n_recovered").sum(),
-        n_connectors=pl.struct("connector", "connector_id", "org_id").n_unique(),
-        n_orgs=pl.col("org_id").n_unique(),
+        n_connectors=pl.struct("connector", "connector_id", "org_id").filter(pl.col("n") > 0).n_unique(),
+        n_orgs=pl.col("org_id").filter(pl.col("n") > 0).n_unique(),
         first_seen_at=pl.col("first_seen_at").min(),
         last_seen_at=pl.col("last_seen_at").max(),
     )
@@ -82,13 +92,12 @@ def failure_reasons(
 
 def _ranked(asked: Asked, counted: pl.DataFrame) -> pl.DataFrame:
     groups = asked._replace(by=[*asked.by, TEMPLATE], keys=[*asked.keys, TEMPLATE])
-    table = answered(groups, counted).with_columns(pl.col("^n(_.*)?$").cast(pl.Int64))
+    table = answered(groups, counted).with_columns(pl.col(_COUNTS[:4]).cast(pl.Int64))
     within = [name for name in (*asked.by, BUCKET) if name in table.columns]
     failures = pl.col("n").sum().over(within) if within else pl.col("n").sum()
-    counts = ("n", "n_recovered", "n_connectors", "n_orgs", "first_seen_at", "last_seen_at")
     return (
         table.with_columns(share=pl.when(failures > 0).then(pl.col("n") / failures))
-        .select(*within, TEMPLATE, "share", *counts)
+        .select(*within, TEMPLATE, "share", *_COUNTS)
         .sort(
             *within,
             "n",

@@ -73,6 +73,7 @@ def _counts(frame: Any) -> dict[str, int]:
         "failed": latest & (nw.col("state") == "failed"),
         "open": latest & started & ~ended,
         "repeated": ~latest,
+        "waiting": latest & ~started & ~ended & (nw.col("eligible_at") <= nw.col("observed_at")),
         "bounded": latest & started & (grade == "upper_bound"),
         "gaps": latest & (grade == "gap_or_late"),
         "last_attempt": latest & (grade == "last_attempt_only"),
@@ -109,9 +110,9 @@ def _coverage(counts: dict[str, int], frame: Any) -> list[_Check]:
             "error",
             unseen if missing and started else 0,
             started,
-            f"{unseen:,} of {started:,} runs that started have no outcome here. Completed runs are not exported by "
-            "today's server, so success, failure and retry rates cannot be estimated; collect repeated exports or a "
-            "dump of the queue.",
+            f"{unseen:,} of {started:,} runs that started have no outcome here. Today's server does not list "
+            "completed runs, and queues forget old ones. Success, failure and retry rates cannot be estimated; collect "
+            "repeated exports or a whole dump of the queue.",
         ),
         _Check(
             "row_cap",
@@ -151,6 +152,22 @@ def _doubts(counts: dict[str, int]) -> list[_Check]:
             "last_attempt",
             started,
             "started runs were retried or stalled and keep only their last start. Their waits are left out.",
+        ),
+        _Check(
+            "still_waiting",
+            "warning",
+            counts["waiting"],
+            started + counts["waiting"],
+            f"{counts['waiting']:,} runs were due and had not started when last seen. They are in no quantile, which "
+            "flatters a queue that is stuck.",
+        ),
+        _Check(
+            "ends_unseen",
+            "warning",
+            counts["open"] if counts["completed"] and counts["open"] <= counts["ended"] else 0,
+            started,
+            f"{counts['open']:,} of {started:,} runs that started have not ended here. They are in no rate, which "
+            "flatters the newest ones: retries take time.",
         ),
         check(
             "clock_skew",

@@ -11,6 +11,7 @@ from jobstats.errors import ArgumentError
 
 Frame = TypeVar("Frame")
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
+_MEASURES = ("max_ms", "n", "n_excluded", "n_waiting")
 
 
 def queue_latency(
@@ -20,7 +21,7 @@ def queue_latency(
     every: str | None = None,
     since: Moment = None,
     until: Moment = None,
-    q: Sequence[float] = QUANTILES,
+    q: float | Sequence[float] = QUANTILES,
 ) -> Frame:
     """Quantiles of the wait between becoming eligible and starting, by group and time of becoming eligible.
 
@@ -35,7 +36,7 @@ def queue_latency(
         every: Length of time windows, such as ``"1h"``, ``"1d"``, ``"1w"``; weeks start on Monday, days at 0:00 UTC.
         since: Only runs eligible at or after this; a datetime, ISO text or an age such as ``"7d"``.
         until: Only runs eligible before this.
-        q: Quantiles, each between 0 and 1.
+        q: Quantile or quantiles, each between 0 and 1.
 
     Returns:
         ``by`` columns, ``bucket`` (UTC start, with ``every``), ``p50_ms`` … for each quantile, ``max_ms`` (null where
@@ -51,14 +52,19 @@ def queue_latency(
     >>> queue_latency(jobs, q=[0.5, 0.95]).select("n", "n_excluded", "n_waiting").row(0)
     (1900, 35, 46)
     """
-    for value in q:
-        if isinstance(value, bool) or not 0 <= value <= 1:
-            raise ArgumentError(f"q must hold numbers between 0 and 1, found {value!r}")
+    quantiles = _quantiles(q)
     started = ~nw.col("started_at").is_null()
     known = nw.col("queue_latency_quality") == "exact"
     waiting = ~started & ~nw.col("is_ended") & (nw.col("eligible_at") <= nw.col("observed_at"))
     asked = ask(
-        jobs, where=started | waiting, at=("eligible_at", "created_at"), by=by, every=every, since=since, until=until
+        jobs,
+        where=started | waiting,
+        at=("eligible_at", "created_at"),
+        taken=(*quantiles, *_MEASURES),
+        by=by,
+        every=every,
+        since=since,
+        until=until,
     )
     measured = (
         asked.runs.with_columns(
@@ -68,7 +74,7 @@ def queue_latency(
         )
         .group_by(asked.keys)
         .agg(
-            *(nw.col("_wait").quantile(value, interpolation="linear").alias(quantile_column(value)) for value in q),
+            *(nw.col("_wait").quantile(at, interpolation="linear").alias(name) for name, at in quantiles.items()),
             nw.col("_wait").max().alias("max_ms"),
             nw.col("_wait").count().alias("n"),
             nw.col("_excluded").sum().alias("n_excluded"),
@@ -76,7 +82,16 @@ def queue_latency(
         )
     )
     table = answered(asked, collected(measured))
-    return returned(table.with_columns(pl.col("max_ms", "^n(_.*)?$").cast(pl.Int64)), jobs)
+    return returned(table.with_columns(pl.col(_MEASURES).cast(pl.Int64)), jobs)
+
+
+def _quantiles(q: float | Sequence[float]) -> dict[str, float]:
+    """Each quantile by the name of its column."""
+    values = [q] if isinstance(q, int | float) else list(q)
+    for value in values:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+            raise ArgumentError(f"q must hold numbers between 0 and 1, found {value!r}")
+    return {quantile_column(value): value for value in values}
 
 
 def quantile_column(q: float) -> str:

@@ -1,11 +1,11 @@
 """How often do runs need another attempt, and how often does it help?"""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import By, Moment, answered, ask, collected, rate, returned
+from jobstats.analysis.asking import By, Moment, answered, ask, collected, opened, rate, returned
 
 Frame = TypeVar("Frame")
 RATES = (
@@ -58,9 +58,6 @@ def retry_rates(
     (1910, 122, 260, 155, True)
     """
     ended, retried = nw.col("is_ended"), nw.col("is_retried")
-    started = ~nw.col("started_at").is_null()
-    at = ("started_at", "finished_at", "eligible_at", "created_at")  # torn records can lack all but the last
-    asked = ask(jobs, where=ended | started, at=at, by=by, every=every, since=since, until=until)
     completed = nw.col("state") == "completed"
     counts = {
         "n": ended,
@@ -71,6 +68,19 @@ def retry_rates(
         "n_rerun": ended & nw.col("is_rerun_suspected"),
         "n_open": ~ended,
     }
+    measures = [f"{name}{end}" for name, *_ in RATES for end in ("", "_low", "_high")] + ["mean_attempts"]
+    started = ~nw.col("started_at").is_null()
+    at = ("started_at", "finished_at", "eligible_at", "created_at")  # torn records can lack all but the last
+    asked = ask(
+        jobs,
+        where=ended | started,
+        at=at,
+        taken=(*counts, *measures, "is_estimable"),
+        by=by,
+        every=every,
+        since=since,
+        until=until,
+    )
     measured = (
         asked.runs.with_columns(
             *(nw.when(condition).then(1).otherwise(0).alias(name) for name, condition in counts.items()),
@@ -79,18 +89,21 @@ def retry_rates(
         .group_by(asked.keys)
         .agg(nw.col("_attempts").mean().alias("mean_attempts"), *(nw.col(name).sum() for name in counts))
     )
-    table = answered(asked, collected(measured)).with_columns(pl.col("^n(_.*)?$").cast(pl.Int64))
-    estimable = _is_estimable(table)
+    table = answered(asked, collected(measured)).with_columns(pl.col(list(counts)).cast(pl.Int64))
+    estimable = _is_estimable(jobs)
     rates = [column for name, part, whole in RATES for column in rate(part, whole, name, confidence)]
     table = table.with_columns(rates, is_estimable=pl.lit(estimable))
-    names = [f"{name}{end}" for name, *_ in RATES for end in ("", "_low", "_high")] + ["mean_attempts"]
     if not estimable:
-        table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in names)
+        table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in measures)
     keys = [name for name in (*asked.by, "bucket") if name in table.columns]
-    return returned(table.select(*keys, *names, *counts, "is_estimable"), jobs)
+    return returned(table.select(*keys, *measures, *counts, "is_estimable"), jobs)
 
 
-def _is_estimable(table: pl.DataFrame) -> bool:
-    """Completed runs are there, and the ends seen are most of the ends there were."""
-    completed, ended, unseen = (int(table[name].sum()) for name in ("n_completed", "n", "n_open"))
-    return completed > 0 and ended >= unseen
+def _is_estimable(jobs: Any) -> bool:
+    """Completed runs are in the data, and the ends seen are most of the ends there were."""
+    ended, started = nw.col("is_ended"), ~nw.col("started_at").is_null()
+    conditions = {"completed": nw.col("state") == "completed", "ended": ended, "unseen": started & ~ended}
+    flags = [nw.when(condition).then(1).otherwise(0).alias(name) for name, condition in conditions.items()]
+    latest = opened(jobs).filter(nw.col("is_latest")).with_columns(*flags)
+    completed, ends, unseen = collected(latest.select(nw.col(*conditions).sum())).row(0)
+    return bool(completed) and ends >= unseen

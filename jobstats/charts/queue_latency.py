@@ -20,7 +20,7 @@ def queue_latency(table: Any) -> alt.TopLevelMixin:
     Raises:
         ArgumentError: It is another table.
     """
-    frame = theme.drawable(table, ["max_ms", "n", "n_excluded"], "queue_latency")
+    frame = theme.drawable(table, ["max_ms", "n", "n_excluded", "n_waiting"], "queue_latency")
     quantiles = sorted((name for name in frame.columns if _QUANTILE.fullmatch(name)), key=_share)
     if not quantiles:
         raise ArgumentError("expected the table of queue_latency with at least one quantile")
@@ -31,6 +31,8 @@ def queue_latency(table: Any) -> alt.TopLevelMixin:
     notes = [f"n = {frame['n'].sum():,} runs with a known wait"]
     if excluded := frame["n_excluded"].sum():
         notes.append(f"{excluded:,} left out")
+    if waiting := frame["n_waiting"].sum():
+        notes.append(f"{waiting:,} still waiting")
     draw = _over_time if "bucket" in frame.columns else _ladder
     return draw(frame, quantiles, groups, notes)
 

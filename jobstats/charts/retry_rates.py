@@ -6,9 +6,11 @@ import altair as alt
 import polars as pl
 
 from jobstats.charts import theme
-from jobstats.wording import percent
+from jobstats.wording import percent, plural
 
 _SHOWN = {"retry_rate": ("retried", theme.BLUE), "failure_rate": ("failed", theme.ORANGE)}
+_MOST_OPEN = 0.1
+"""A window is not drawn while more of its runs than this have not ended: those that retry end last."""
 _COUNTS = ("n", "n_completed", "n_failed", "n_retried", "n_recovered", "n_rerun", "n_open")
 _MEASURES = [f"{name}{end}" for name in (*_SHOWN, "recovery_rate") for end in ("", "_low", "_high")]
 
@@ -26,6 +28,8 @@ def retry_rates(table: Any) -> alt.TopLevelMixin:
     groups = [name for name in frame.columns if name not in known]
     frame = theme.labelled(frame, groups, "all runs")
     notes = [f"n = {frame['n'].sum():,} ended runs"]
+    if unseen := frame["n_open"].sum():
+        notes.append(f"{unseen:,} started, end not seen")
     if not frame["is_estimable"].all():
         notes.insert(0, "rates cannot be estimated, completed runs are missing: counts only")
     draw = _over_time if "bucket" in frame.columns else _by_group
@@ -128,7 +132,12 @@ def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.
     frame = theme.newest(frame.filter(pl.col("label").is_in(labels.implode())), len(labels) * len(_SHOWN), notes)
     frame = frame.join(labels.to_frame().with_row_index("rank"), on="label")
     is_estimable = bool(frame["is_estimable"].all())
-    if not is_estimable:
+    if is_estimable:
+        unsettled = pl.col("n_open") > _MOST_OPEN * (pl.col("n") + pl.col("n_open"))
+        if n_unsettled := len(frame.filter(unsettled)):
+            notes.append(f"{plural(n_unsettled, 'window')} left open, many runs had not ended")
+        frame = frame.with_columns(pl.when(~unsettled).then(pl.col(name)).alias(name) for name in _MEASURES)
+    else:
         frame = frame.with_columns(pl.col(f"n_{word}").alias(name) for name, (word, _) in _SHOWN.items())
     form, what = (".1%", "rate of runs") if is_estimable else (",", "number of runs")
     tooltip = [

@@ -9,32 +9,54 @@ from typing import Any
 import polars as pl
 
 from jobstats.contract import Refusal, decode, parse
+from jobstats.errors import ArgumentError
 from jobstats.ingest import quick
 from jobstats.ingest import rejects as rejected
 from jobstats.ingest.flatten import Seen, flatten, frame
 from jobstats.ingest.framing import Empty, Found, Item, Row, contained, split
 from jobstats.ingest.sources import Document, Objects, Progress, Skipped, as_json, chunks, find
+from jobstats.table import check_columns
 from jobstats.timing import add_times
 
 _ROWS_PER_FRAME = 50_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loaded:
     """What :func:`load` found. Unpacks to the two frames: ``jobs, rejects = load(…)``."""
 
     jobs: pl.DataFrame
     rejects: pl.DataFrame
-    n_files: int
-    n_without_records: int
+    n_files: int = 0
+    n_without_records: int = 0
     """Envelopes that answer without records: error bodies, 404s, organisations without jobs."""
-    skipped: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
     """Files of a folder that are not named like exports."""
 
     @property
     def n_records(self) -> int:
         """Records in: accepted and rejected."""
         return len(self.jobs) + len(self.rejects)
+
+    @classmethod
+    def of(cls, loaded: "Loaded | pl.DataFrame | pl.LazyFrame | tuple[pl.DataFrame, pl.DataFrame]") -> "Loaded":
+        """What was loaded, also from a jobs table alone or with its rejects: a selection of what was loaded, say.
+
+        Raises:
+            ArgumentError: It is something else.
+            TableError: A frame is not a jobs table.
+        """
+        if isinstance(loaded, cls):
+            return loaded
+        if isinstance(loaded, pl.DataFrame | pl.LazyFrame):
+            loaded = (loaded.lazy().collect(), rejected.frame([]))
+        if not isinstance(loaded, tuple) or len(loaded) != 2 or not isinstance(loaded[0], pl.DataFrame):
+            raise ArgumentError(f"expected what load returned, or a Polars jobs table; found {type(loaded).__name__}")
+        check_columns(loaded[0].columns, "jobs")
+        return cls(*loaded)
+
+    def __repr__(self) -> str:
+        return f"Loaded({len(self.jobs):,} jobs, {len(self.rejects):,} rejects, {self.n_files:,} files)"
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
         return iter((self.jobs, self.rejects))

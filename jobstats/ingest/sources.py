@@ -20,7 +20,7 @@ from pydantic_core import to_json
 
 from jobstats.contract import Refusal
 from jobstats.errors import SourceError
-from jobstats.ingest.flatten import Seen
+from jobstats.ingest.flatten import Seen, epoch_ms
 
 SUFFIXES = (".json", ".ndjson", ".jsonl")
 """What a folder is searched for, also with ``.gz`` or ``.zst`` behind it. A file named by the caller may be called
@@ -144,20 +144,17 @@ def _stream(stream: IO[Any], observed_at: datetime | None) -> Document:
 def _seen(source: str, observed_at: datetime | None, name: str = "", modified: float | None = None) -> Seen:
     """The time of observation: what the caller says, else a time in the file's name, else the file's own."""
     if observed_at is not None:
-        return Seen(source, _epoch_ms(observed_at), "caller")
+        return Seen(source, epoch_ms(observed_at.astimezone(UTC)), "caller")
     if found := _TIME_IN_NAME.search(name):
         day, hour, minute, second = found.groups()
         try:
-            return Seen(source, _epoch_ms(datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}+00:00")), "file_name")
+            observed = datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}+00:00")
+            return Seen(source, epoch_ms(observed), "file_name")
         except ValueError:  # digits of the right number, but no time of day
             pass
     if modified is not None:
         return Seen(source, int(modified * 1000), "file_mtime")
     return Seen(source)
-
-
-def _epoch_ms(instant: datetime) -> int:
-    return round(instant.astimezone(UTC).timestamp() * 1000)
 
 
 def as_json(value: Any) -> bytes:
@@ -179,9 +176,12 @@ def chunks(document: Document, progress: Progress | None = None) -> Iterator[byt
 
     Raises:
         OSError: The file cannot be opened or read, or what is compressed is damaged; the message says which.
+        SourceError: It is a Parquet file: no export, but perhaps a jobs table.
     """
     with document.open() as raw:
         magic = raw.read(4)
+        if magic == b"PAR1":
+            raise SourceError(f"{document.seen.source}: Parquet, not an export; read a jobs table with jobstats.read")
         raw.seek(0)
         read = _reader(raw, magic)
         while chunk := _read(read, magic):

@@ -46,20 +46,31 @@ class _Section(NamedTuple):
     charts: list[_Picture]
 
 
-def write_report(loaded: Loaded, out: str | os.PathLike[str], *, since: Moment = None, until: Moment = None) -> Path:
+def write_report(
+    loaded: Loaded | pl.DataFrame, out: str | os.PathLike[str], *, since: Moment = None, until: Moment = None
+) -> Path:
     """Write ``report.html`` into the folder ``out`` and return its path. The same data gives the same bytes.
 
     Args:
-        loaded: What :func:`jobstats.load` or :func:`jobstats.read` returned.
+        loaded: What :func:`jobstats.load` or :func:`jobstats.read` returned, or a jobs table.
         out: A folder, made when missing. A report that is there is replaced at once.
         since: Only runs at or after this; a datetime, ISO text or an age such as ``"7d"``.
         until: Only runs before this.
 
     Raises:
-        ArgumentError: A time that cannot be read.
+        ArgumentError: A time that cannot be read, or nothing to report on.
         SourceError: The folder cannot be written.
     """
-    page = html(build(loaded.jobs, loaded.rejects, since=since, until=until))
+    return publish(build(Loaded.of(loaded), since=since, until=until), out)
+
+
+def publish(report: Report, out: str | os.PathLike[str]) -> Path:
+    """Write a report that was built already.
+
+    Raises:
+        SourceError: The folder cannot be written.
+    """
+    page = html(report)
     target = Path(out) / "report.html"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,8 +107,8 @@ def _sections(report: Report) -> list[_Section]:
         _Section(
             "latency",
             "Queue latency",
-            "How long runs waited between being due and being started, slowest connectors first. A p95 rests on fewer "
-            "than three runs where n is below 60.",
+            "How long runs waited between being due and being started, by kind of connector and when they became due. "
+            "Where n is below 59, the data bounds no p95: it is merely the longest waits seen.",
             [
                 _picture("Queue latency by connector", charts.queue_latency, tables.latency),
                 _picture("Queue latency over time", charts.queue_latency, tables.latency_over_time),
@@ -106,7 +117,7 @@ def _sections(report: Report) -> list[_Section]:
         _Section(
             "retries",
             "Retries and failures",
-            "How many ended runs took more than one attempt, and how many failed for good.",
+            "How many ended runs took more than one attempt, and how many failed for good, by when they started.",
             [
                 _picture("Retried and failed runs by connector", charts.retry_rates, tables.retries),
                 _picture("Retried and failed runs over time", charts.retry_rates, tables.retries_over_time),
@@ -115,7 +126,7 @@ def _sections(report: Report) -> list[_Section]:
         _Section(
             "reasons",
             "Failure reasons",
-            "The last error of each failed run. Errors that a retry overcame are counted beside, not among them.",
+            "The last error of each failed run, by when it ended. Errors that a retry overcame are counted beside, not among them.",
             [_picture("Why runs failed", charts.failure_reasons, tables.reasons)],
         ),
     ]

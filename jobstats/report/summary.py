@@ -23,14 +23,14 @@ def summary(report: Report) -> str:
             for row in reasons
         ]
     if report.findings:
-        lines += ["", "What this data cannot tell"]
+        lines += ["", "What the data cannot tell"]
         lines += [f"  {_SIGNS[finding.severity]} {finding.message}" for finding in report.findings]
     return "\n".join(lines)
 
 
 def _period(report: Report) -> str:
     if not (report.first and report.last):
-        return "No run has started."
+        return "No run started in this period."
     same_day = report.first.date() == report.last.date()
     last = f"{report.last:%H:%M}" if same_day else f"{report.last:%Y-%m-%d %H:%M}"
     return f"Runs due from {report.first:%Y-%m-%d %H:%M} to {last} UTC"

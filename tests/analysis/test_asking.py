@@ -1,4 +1,4 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import narwhals as nw
 import polars as pl
@@ -19,6 +19,8 @@ ANALYSES = (js.queue_latency, js.retry_rates, js.failure_reasons)
     [
         ({"by": "conector"}, "did you mean 'connector'"),
         ({"by": ["connector", "connector"]}, "twice"),
+        ({"by": "n"}, "column of the answer"),
+        ({"by": [5]}, "names of columns"),
         ({"every": "1 day"}, "every must be a number and one of"),
         ({"every": "0d"}, "every must be"),
         ({"every": 60}, "every must be"),
@@ -67,6 +69,33 @@ def test_windows_without_runs_are_rows(engine, as_polars, analysis):
     assert answer["n"].to_list() == [0, 1, 0, 0, 1, 0]
     measures = [name for name, dtype in answer.schema.items() if dtype.is_float()]
     assert answer.filter(pl.col("n") == 0).select(measures).null_count().row(0) == (4,) * len(measures)
+
+
+def test_a_column_of_the_callers_own_may_be_called_anything_else(dump):
+    table = dump.jobs.with_columns(n_x=pl.lit("text"), bucket_=pl.lit(1))
+    for analysis in ANALYSES:
+        assert analysis(table, by=["n_x", "bucket_"], every="1m")["n_x"].unique().to_list() == ["text"]
+
+
+def test_frames_in_memory_of_other_libraries_are_asked_the_same(dump):
+    for analysis in ANALYSES:
+        answer = analysis(dump.jobs.to_arrow(), by="connector")
+        assert answer.num_rows == len(analysis(dump.jobs, by="connector"))
+        assert answer["n"].to_pylist() == analysis(dump.jobs, by="connector")["n"].to_list()
+
+
+def test_moments_may_be_dates_and_lengths_of_time():
+    table = js.load([immediate("1")], observed_at=datetime.fromtimestamp(T0 / 1000 + 60, UTC)).jobs
+    assert [js.queue_latency(table, since=since)["n"][0] for since in (date(2026, 11, 23), date(2026, 11, 24))] == [
+        1,
+        0,
+    ]
+    assert [js.queue_latency(table, since=timedelta(seconds=s))["n"][0] for s in (59, 60)] == [0, 1]
+
+
+def test_a_path_is_no_table_and_the_error_says_what_is():
+    with pytest.raises(js.ArgumentError, match=r"pass jobstats\.scan\('out'\)"):
+        js.queue_latency("out")
 
 
 def test_weeks_start_on_monday_and_days_at_midnight():

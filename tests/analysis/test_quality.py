@@ -45,6 +45,13 @@ def test_a_full_dump_misses_no_outcomes(dump):
     assert {"outcomes_missing", "row_cap"}.isdisjoint(found(dump.jobs))
 
 
+def test_runs_still_waiting_or_under_way_are_said(dump):
+    assert {check: found(dump.jobs)[check] for check in ("still_waiting", "ends_unseen")} == {
+        "still_waiting": 46,
+        "ends_unseen": 25,
+    }
+
+
 def test_rejects_are_counted():
     loaded = js.load([record(), {"name": "bad"}])
     assert found(*loaded)["rejects"] == 1

@@ -44,10 +44,14 @@ def test_earlier_observations_of_a_run_are_not_counted_again():
     assert js.queue_latency(table)["n"][0] == 1
 
 
-@pytest.mark.parametrize("q", [[1.1], [-0.1], [95], [True]])
+@pytest.mark.parametrize("q", [[1.1], [-0.1], [95], [True], ["p50"], 95])
 def test_quantiles_lie_between_0_and_1(dump, q):
     with pytest.raises(js.ArgumentError, match="between 0 and 1"):
         js.queue_latency(dump.jobs, q=q)
+
+
+def test_one_quantile_needs_no_list_and_twice_is_once(dump):
+    assert js.queue_latency(dump.jobs, q=0.5).columns == js.queue_latency(dump.jobs, q=[0.5, 0.5]).columns
 
 
 def test_numpy_agrees_on_the_dump(dump):

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -66,3 +68,14 @@ def test_engines_agree(dump, engine, as_polars, arguments):
     assert_frame_equal(
         as_polars(js.retry_rates(engine(dump.jobs), **arguments)), js.retry_rates(dump.jobs, **arguments)
     )
+
+
+def test_what_can_be_estimated_does_not_depend_on_the_window(polls):
+    moment = polls.jobs.filter("is_latest", pl.col("state") == "completed")["started_at"][0]
+    row = js.retry_rates(polls.jobs, since=moment, until=moment + timedelta(milliseconds=20)).row(0, named=True)
+    assert (row["n_completed"], row["is_estimable"], row["failure_rate"]) == (1, False, None)
+
+
+def test_an_empty_window_has_no_rate_and_is_no_verdict_on_the_data(five):
+    row = js.retry_rates(five, since="2030-01-01").row(0, named=True)
+    assert (row["n"], row["retry_rate"], row["is_estimable"]) == (0, None, True)

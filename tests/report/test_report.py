@@ -46,7 +46,7 @@ def test_the_same_data_gives_the_same_bytes(dump, written, tmp_path):
 
 
 def test_a_report_without_outcomes_prints_no_rate(polls):
-    report = build(*polls)
+    report = build(polls)
     figures = {figure.name: figure for figure in report.figures}
     assert figures["Failed runs"].value == "43"
     assert "cannot be estimated" in figures["Failed runs"].detail
@@ -57,13 +57,13 @@ def test_a_report_without_outcomes_prints_no_rate(polls):
 @pytest.mark.parametrize("n", [0, 1])
 def test_little_data_is_reported_all_the_same(n):
     loaded = js.load([immediate("1")] * n)
-    report = build(*loaded)
+    report = build(loaded)
     assert "<h1>" in page(report)
     assert summary(report)
 
 
 def test_a_window_cuts_every_figure(dump):
-    report = build(*dump, since="2026-11-23T14:12:00Z", until="2026-11-23T14:13:00Z")
+    report = build(dump, since="2026-11-23T14:12:00Z", until="2026-11-23T14:13:00Z")
     expected = js.queue_latency(dump.jobs, since="2026-11-23T14:12:00Z", until="2026-11-23T14:13:00Z")
     assert report.tables.latency["n"].sum() == expected["n"][0] == report.tables.latency_over_time["n"].sum()
     assert report.first >= datetime.fromisoformat("2026-11-23T14:12:00Z")
@@ -81,7 +81,7 @@ def test_windows_suit_the_span(days, every):
             finishedOn=1_795_443_000_900 + last,
         ),
     )
-    assert build(table, pl.DataFrame(), since=None).every == every
+    assert build(js.Loaded.of(table)).every == every
 
 
 HOSTILE = [
@@ -100,7 +100,7 @@ def test_strings_from_the_data_are_escaped_everywhere(dump):
     hostile = dump.jobs.with_columns(
         connector=names, failed_reason=names, state=pl.when(pl.col("state") == "active").then(names).otherwise("state")
     )
-    report = build(hostile, dump.rejects)
+    report = build(js.Loaded.of(hostile))
     text = page(report)
     assert "<script" not in text
     assert "<img src=x" not in text
