@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 crash, 2 usage, 4 no usable input. The result goes to stdo
 import csv
 import io
 import json
+import math
 import os
 import sys
 import time
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from jobstats.ingest.loading import Loaded
 
-USAGE, NO_INPUT = 2, 4
+CRASH, USAGE, NO_INPUT, INTERRUPTED = 1, 2, 4, 130
 _PROGRESS_BYTES = 20_000_000
 
 app = App(
@@ -96,30 +97,43 @@ def query(source: str, sql: str, *, format: Literal["table", "csv", "json"] | No
     format
         table on a terminal, csv otherwise, unless you say.
     """
+    import polars as pl
+
     from jobstats.engines import sql as ask
     from jobstats.store import is_written
 
     answer = ask(source if is_written(source) else _read((source,)), sql)
-    write = {"table": _table, "csv": _csv, "json": _json}[format or ("table" if sys.stdout.isatty() else "csv")]
-    sys.stdout.write(write(answer))
+    write = {"table": _table, "csv": _csv, "json": _json}[
+        format or ("table" if sys.stdout and sys.stdout.isatty() else "csv")
+    ]
+    try:
+        shown = write(answer)
+    except (OverflowError, ValueError, pl.exceptions.PanicException) as error:
+        raise ArgumentError("SQL: the answer holds a value outside the calendar; cast it to text") from error
+    print(shown, end="")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
-    except CycloptsError as error:
-        return _fail(str(error), USAGE)
-    except ArgumentError as error:
+        if sys.stdout:
+            sys.stdout.flush()
+    except (CycloptsError, ArgumentError) as error:
         return _fail(str(error), USAGE)
     except JobstatsError as error:
         return _fail(str(error), NO_INPUT)
     except BrokenPipeError:
         # The reader has gone, as head does: nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a full disk behind standard output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(f"cannot write: {error.strerror or error}", CRASH)
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return _fail("interrupted", INTERRUPTED)
     return 0
 
 
@@ -158,24 +172,24 @@ def _refuse_empty(loaded: "Loaded", source: tuple[str, ...]) -> None:
 
 def _counted(loaded: "Loaded", seconds: float) -> str:
     from jobstats.ingest.rejects import by_reason
-    from jobstats.wording import plural
+    from jobstats.wording import plural, safe
 
     lines = [
         f"{plural(loaded.n_records, 'record')} from {plural(loaded.n_files, 'file')}: "
         f"{len(loaded.jobs):,} accepted, {len(loaded.rejects):,} rejected, {seconds:.1f} s"
     ]
-    lines += [f"  rejected {row['n']:,}: {row['reason']}" for row in by_reason(loaded.rejects).to_dicts()]
+    lines += [f"  rejected {row['n']:,}: {safe(row['reason'], 300)}" for row in by_reason(loaded.rejects).to_dicts()]
     if loaded.n_without_records:
         lines.append(f"  {plural(loaded.n_without_records, 'envelope')} without records: errors, or nothing scheduled")
     if loaded.skipped:
-        lines.append(f"  {plural(len(loaded.skipped), 'other file')} skipped, such as {loaded.skipped[0]}")
+        lines.append(f"  {plural(len(loaded.skipped), 'other file')} skipped, such as {safe(loaded.skipped[0], 200)}")
     return "\n".join(lines)
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None] | None]:
     """A bar on a terminal for files that take a while; nothing otherwise."""
-    if not sys.stderr.isatty():
+    if not (sys.stderr and sys.stderr.isatty()):
         yield None
         return
     from rich.console import Console
@@ -216,7 +230,15 @@ def _csv(answer: "pl.DataFrame") -> str:
 
 
 def _json(answer: "pl.DataFrame") -> str:
-    return "".join(json.dumps(row, default=_iso, ensure_ascii=False) + "\n" for row in answer.iter_rows(named=True))
+    rows = ({name: _plain(value) for name, value in row.items()} for row in answer.iter_rows(named=True))
+    return "".join(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _plain(value: object) -> object:
+    """Instants as ISO text; numbers that JSON does not have, and decimals, as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return _iso(value)
 
 
 def _iso(value: object) -> object:
@@ -228,7 +250,9 @@ def _say(text: str) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"jobstats: {' '.join(message.split())}", file=sys.stderr)
+    from jobstats.wording import safe
+
+    print(f"jobstats: {safe(' '.join(message.split()), 1_000)}", file=sys.stderr)
     return code
 
 

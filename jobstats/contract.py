@@ -45,6 +45,7 @@ STATES = (
 LAST_MS = 253_402_300_799_999
 """The end of the year 9999, the last instant that every engine and Python can hold."""
 MOST_ATTEMPTS = 2**31 - 1
+_MOST_EXPLAINED = 5
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)")
 
 
@@ -333,7 +334,7 @@ def parse(value: Any) -> JobStatus:
     if not isinstance(value, dict):
         raise Refusal("", f"expected a JobStatus object, found {_shown(value)}")
     try:
-        return JobStatus.model_validate(value)
+        job = JobStatus.model_validate(value)
     except ValidationError as error:
         details = error.errors(include_url=False)
         field = _path(details[0])
@@ -343,7 +344,15 @@ def parse(value: Any) -> JobStatus:
                 "exported with the SDK's model_dump() without by_alias=True, which nulls attemptsMade, scheduleConfig "
                 "and other fields; export again with by_alias=True",
             ) from None
-        raise Refusal(field, "; ".join(map(_explained, details))) from None
+        more = f"; and {len(details) - _MOST_EXPLAINED} more" if len(details) > _MOST_EXPLAINED else ""
+        raise Refusal(field, "; ".join(map(_explained, details[:_MOST_EXPLAINED])) + more) from None
+
+    for model, path in ((job, ""), (job.data, "data.")):
+        # Both names of one field: the extra one was not read, and which is right cannot be known.
+        if twice := (model.__pydantic_extra__ or {}).keys() & type(model).model_fields.keys():
+            name = min(twice)
+            raise Refusal(f"{path}{name}", f"{path}{name}: stands beside {to_camel(name)}; export one of them")
+    return job
 
 
 def _is_unaliased_dump(record: dict[str, Any]) -> bool:
@@ -365,7 +374,6 @@ def _path(detail: ErrorDetails) -> str:
 
 _EXPECTED = {
     "int_type": "expected an integer",
-    "float_type": "expected a number",
     "string_type": "expected a string",
     "bool_type": "expected true or false",
     "list_type": "expected an array",
@@ -378,10 +386,7 @@ _EXPECTED = {
 def _explained(detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return f"{_path(detail)}: required, but missing"
-    message = detail["msg"]
-    expected = _EXPECTED.get(detail["type"]) or message[0].lower() + message[1:].replace("Input should be", "expected")
-    if expected.startswith("input should be"):
-        expected = "expected" + expected.removeprefix("input should be")
+    expected = _EXPECTED.get(detail["type"]) or detail["msg"].replace("Input should be", "expected")
     return f"{_path(detail)}: {expected}, found {_shown(detail['input'])}"
 
 

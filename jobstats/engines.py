@@ -1,5 +1,6 @@
 """Other engines on the jobs table: SQL with DuckDB."""
 
+import glob
 import os
 from typing import Any
 
@@ -38,14 +39,18 @@ def sql(jobs: Any, query: str) -> pl.DataFrame:
     >>> js.sql(loaded, "select state, count(*) as n from jobs where is_latest group by state order by n desc").row(0)
     ('completed', 1788)
     """
-    connection = _connect(jobs)
     try:
+        connection = _connect(jobs)
         statements = connection.extract_statements(query)
         if len(statements) != 1 or statements[0].type not in _ASKING:
             raise ArgumentError("SQL: expected one statement that asks, such as select; nothing is changed or written")
         return connection.sql(query).pl()
     except duckdb.Error as error:
         raise ArgumentError(f"SQL: {error}") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise ArgumentError(
+            f"SQL: the answer holds a type or value that no table can; cast it to text: {error}"
+        ) from None
 
 
 def _connect(jobs: Any) -> duckdb.DuckDBPyConnection:
@@ -55,7 +60,7 @@ def _connect(jobs: Any) -> duckdb.DuckDBPyConnection:
         scan(jobs)  # refuses what is not a jobs table, by name
         for name, path in zip(("jobs", "rejects"), places(jobs), strict=True):
             if path.exists():
-                connection.read_parquet(str(path)).create_view(name)
+                connection.read_parquet(glob.escape(str(path))).create_view(name)
         return connection
     loaded = Loaded.of(jobs)
     connection.register("jobs", loaded.jobs.to_arrow())

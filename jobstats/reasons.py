@@ -12,6 +12,9 @@ import polars as pl
 NO_REASON = "(no reason given)"
 """Template of a failure without text: absent, empty, or the string "null" of a thrown non-Error."""
 
+WORDLESS = ("", "null", "undefined")
+"""What a thrown non-Error leaves as its message."""
+
 _HEAD_CHARACTERS = 2_000
 _TEMPLATE_CHARACTERS = 300
 
@@ -24,12 +27,21 @@ class Rule(NamedTuple):
     replacement: str
 
 
+# Values of the first are secret whatever they look like; of the second, if they hold a digit or a capital, because
+# "token: invalid_grant" is the very word that tells what went wrong.
+_ALWAYS = r"[\w-]*(?:password|passwd|passphrase|pwd|secret|api[_-]?key|access[_-]?key|private[_-]?key)[\w-]*|\bpass"
+_OPAQUE = r"[\w-]*(?:token|credential|session|signature)[\w-]*|\bsig|\bauth|\bkey"
+
 # The order is the meaning: a secret must go before a mask can cut it in two, and a code must be marked before
 # numbers are masked. Marks are characters of the private use area, which the first rule takes out of the input.
 RULES = (
     # clean
     Rule("terminal colours", r"\x1b\[[0-9;?]*[ -/]*[@-~]", ""),
-    Rule("invisible", r"[\p{Cf}\p{Co}\x00-\x08\x0b-\x1f\x7f-\x9f]", " "),
+    Rule("zero width", r"[\p{Cf}\p{Co}]", ""),
+    Rule("control", r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", " "),
+    Rule("escaped quote", r"\\+([\"'])", "$1"),
+    Rule("escaped equals", r"(?i)%3d", "="),
+    Rule("escaped at", r"(?i)%40", "@"),
     # head: the last line of a Python traceback is its exception; JavaScript puts frames below the message
     Rule("python traceback", r"(?s)^\s*Traceback \(most recent call last\):.*\n(\S[^\n]*)\s*$", "$1"),
     Rule("javascript frames", r"(?m)^\s+at .*$", ""),
@@ -38,21 +50,26 @@ RULES = (
     Rule("private key", r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|$)", "<key>"),
     Rule("url", r"(?i)\b([a-z][a-z0-9+.-]*)://[^\s\"'<>\\)\]}]+", "$1://<url>"),
     Rule("jwt", r"\beyJ[\w-]+\.[\w-]+(\.[\w-]*)?", "<token>"),
-    Rule("authorization", r"(?i)\b(bearer|basic|token)\s+[\w.~+/=-]{8,}", "$1 <token>"),
+    Rule("cookie", r"(?i)\b((?:set-)?cookie\"?\s*[:=]\s*).*", "$1<secret>"),
+    Rule("authorization", r"(?i)\b(bearer|basic|digest)\s+[\w.~+/=-]{4,}", "$1 <token>"),
     Rule(
-        "named secret",
-        r"(?i)\b([\w-]*(?:password|passwd|pwd|secret|api[_-]?key|access[_-]?key|token|credential|cookie|session|signature)[\w-]*)"
-        r"([\"']?\s*[:=]\s*[\"']?)[^\s\"',;&}]+",
-        "$1$2<secret>",
+        "quoted secret",
+        rf"(?i)((?:{_ALWAYS}|[\w-]*token)[\"']?\s*(?:[:=]|is)\s*)(?:\"[^\"]*\"?|'[^']*'?)",
+        "${1}<secret>",
     ),
+    Rule("named secret", rf"(?i)((?:{_ALWAYS})[\"']?\s*[:=]\s*)[^\s\"'<;&}}][^\s\"';&}}]*", "${1}<secret>"),
+    Rule("opaque secret", rf"((?i:{_OPAQUE})[\"']?\s*[:=]\s*)[^\s\"'<;&}}]*[0-9A-Z][^\s\"';&}}]*", "${1}<secret>"),
+    Rule("given secret", r"(?i)(--?(?:password|passwd|pwd|token|secret|api-?key)\s+|\bpwd )[^\s:=<]+", "${1}<secret>"),
+    Rule("spoken secret", r"(?i)(\bpassword is )[^\s:=<]+", "${1}<secret>"),
+    Rule("bot token", r"\bbot\d+:[\w-]+", "bot<token>"),
     Rule(
         "vendor token",
-        r"\b(?:xox[a-z]-|xapp-|gh[a-z]_|github_pat_|glpat-|sk-|sk_live_|pk_live_|rk_live_|AKIA|ASIA|AIza|ya29\.|1//|SG\."
+        r"\b(?:xox[a-z]-|xapp-|gh[a-z]_|github_pat_|glpat-|sk-|[spr]k_(?:live|test)_|hv[sbr]\.|AKIA|ASIA|AIza|ya29\.|1//|SG\."
         r"|shp[a-z]{2}_|dop_v1_|npm_|pypi-|ATATT|EAA)[\w./+=-]{8,}",
         "<token>",
     ),
-    Rule("e-mail", r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", "<email>"),
-    Rule("home directory", r"(?i)(/home/|/users/|c:\\users\\)[^/\\\s\"']+", "$1<user>"),
+    Rule("e-mail", r"(?:\"[^\"@]+\"|[\w.+%-]+)@[\w-]+(?:\.[\w-]+)*", "<email>"),
+    Rule("home directory", r"(?i)(/home/|/users/|~)[\w.-]+|(\b[a-z]:\\+users\\+)[^\\\"']+", "$1$2<user>"),
     # protect what carries meaning: the digits that follow these words are the error's name
     Rule(
         "code",
@@ -60,7 +77,7 @@ RULES = (
         r"([ :=#\"'(\[]{1,3})(\d{1,5})\b",
         "${1}${2}\ue000${3}\ue001",
     ),
-    Rule("named code", r"\b(AADSTS|E|ORA-|SQLSTATE |WSA|TS)(\d{3,6})\b", "\ue000${1}${2}\ue001"),
+    Rule("named code", r"\b(AADSTS|E|ORA-|SQLSTATE |WSA|TS)(\d{3,6})\b", "${1}\ue000${2}\ue001"),
     Rule("http reason", r"\b([1-5]\d\d) ((?:[A-Z][a-z]+)(?: [A-Z][a-z]+)*)", "\ue000${1}\ue001 ${2}"),
     # mask what differs
     Rule("uuid", r"(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uuid>"),
@@ -72,6 +89,7 @@ RULES = (
         "host", r"(?i)\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|dev|cloud|local|internal|app|ai|co)(?::\d{1,5})?\b", "<host>"
     ),
     Rule("path", r"(^|[\s\"'(=:])(?:/[\w.@%+~-]+){2,}/?", "${1}<path>"),
+    Rule("base64", r"\b[A-Za-z0-9+/_-]{32,}={0,2}", "<base64>"),
     Rule("hexadecimal", r"(?i)\b(?:0x)?[0-9a-f]*(?:\d[a-f]|[a-f]\d)[0-9a-f]{6,}\b", "<hex>"),
     Rule("long identifier", r"\b[\w-]*(?:\d[A-Za-z_-]|[A-Za-z_-]\d)[\w-]*(?:\d[\w-]*){3,}\b", "<id>"),
     Rule(
@@ -79,7 +97,6 @@ RULES = (
         r"\b(?:\d[\w-]{19,}|[\w-]{5,}\d[\w-]{14,}|[\w-]{10,}\d[\w-]{9,}|[\w-]{15,}\d[\w-]{4,}|[\w-]{19,}\d)\b",
         "<id>",
     ),
-    Rule("base64", r"\b[A-Za-z0-9+/_-]{32,}={0,2}", "<base64>"),
     Rule("number", r"(^|[^\w\ue000])[-+]?\d+(?:[.,:]\d+)*(?:%|\b)", "${1}<n>"),
     Rule("number with unit", r"(^|[^\w\ue000])\d+(?:\.\d+)?(ms|s|m|h|d|k?b|mb|gb|px)\b", "${1}<n>${2}"),
     # tidy
@@ -109,7 +126,7 @@ def classify(texts: pl.Series) -> pl.DataFrame:
     masked = masked.str.strip_chars()
     long = masked.str.len_chars() > _TEMPLATE_CHARACTERS
     shown = pl.when(long).then(masked.str.slice(0, _TEMPLATE_CHARACTERS - 1) + "…").otherwise(masked)
-    missing = masked.is_null() | masked.is_in(["", "null", "undefined"])
+    missing = masked.is_null() | masked.is_in(WORDLESS)
     templates = distinct.with_columns(template=pl.when(missing).then(pl.lit(NO_REASON)).otherwise(shown))
     return (
         texts.cast(pl.String)

@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +12,7 @@ import pyarrow.parquet as pq
 from jobstats.errors import ArgumentError, SourceError, TableError
 from jobstats.ingest.loading import Loaded
 from jobstats.ingest.rejects import SCHEMA as REJECTS_SCHEMA
-from jobstats.table import FORMAT_VERSION, check_columns, with_descriptions
+from jobstats.table import FORMAT_VERSION, SCHEMA, check_columns, with_descriptions
 
 _JOBS, _REJECTS = "jobs.parquet", "rejects.parquet"
 _OTHER_KINDS = (".csv", ".json", ".ndjson", ".jsonl", ".gz", ".zst", ".html", ".xlsx", ".db", ".arrow")
@@ -35,8 +37,8 @@ def write(loaded: Loaded | pl.DataFrame, to: str | os.PathLike[str]) -> Path:
     jobs_path, rejects_path = places(to)
     try:
         jobs_path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(loaded.rejects, rejects_path)
-        _replace(loaded.jobs, jobs_path)
+        replace_file(rejects_path, partial(_write_parquet, loaded.rejects))
+        replace_file(jobs_path, partial(_write_parquet, loaded.jobs))
     except OSError as error:
         raise SourceError(f"{to}: cannot be written: {error.strerror or error}") from error
     return jobs_path
@@ -62,7 +64,12 @@ def scan(path: str | os.PathLike[str]) -> pl.LazyFrame:
             f"{jobs_path}: written in format {version}, this jobstats reads up to {FORMAT_VERSION}; upgrade jobstats"
         )
     check_columns(schema.names, str(jobs_path))
-    return pl.scan_parquet(jobs_path)
+    jobs = pl.scan_parquet(jobs_path, glob=False)
+    found = jobs.collect_schema()
+    for name, dtype in SCHEMA.items():
+        if found[name] != dtype:
+            raise TableError(f"{jobs_path}: {name} is {found[name]}, expected {dtype}; load the export again")
+    return jobs
 
 
 def read(path: str | os.PathLike[str]) -> Loaded:
@@ -74,8 +81,12 @@ def read(path: str | os.PathLike[str]) -> Loaded:
     """
     jobs = scan(path).collect()
     _, rejects_path = places(path)
-    rejects = pl.read_parquet(rejects_path) if rejects_path.exists() else pl.DataFrame(schema=REJECTS_SCHEMA)
-    return Loaded(jobs, rejects, n_files=1, n_without_records=0, skipped=())
+    if not rejects_path.exists():
+        return Loaded(jobs, pl.DataFrame(schema=REJECTS_SCHEMA), n_files=1)
+    try:
+        return Loaded(jobs, pl.read_parquet(rejects_path, glob=False), n_files=1)
+    except pl.exceptions.PolarsError as error:
+        raise TableError(f"{rejects_path}: not a Parquet file: {error}") from error
 
 
 def is_written(path: str | os.PathLike[str]) -> bool:
@@ -94,15 +105,19 @@ def places(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     return to / _JOBS, to / _REJECTS
 
 
-def _replace(table: pl.DataFrame, path: Path) -> None:
+def replace_file(path: Path, write: Callable[[str], object]) -> None:
     """Write beside the target and rename over it, so that no reader ever sees half a file."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     os.close(handle)
     try:
-        arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
-        dictionary = [name for name in _DICTIONARY if name in arrow.column_names]
-        pq.write_table(with_descriptions(arrow), temporary, compression="zstd", use_dictionary=dictionary)
+        write(temporary)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def _write_parquet(table: pl.DataFrame, path: str) -> None:
+    arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
+    dictionary = [name for name in _DICTIONARY if name in arrow.column_names]
+    pq.write_table(with_descriptions(arrow), path, compression="zstd", use_dictionary=dictionary)

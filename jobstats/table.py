@@ -5,17 +5,19 @@ documentation is printed from it. Instants end in ``_at`` (UTC, milliseconds), l
 on every engine), booleans start with ``is_``.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
 
-from jobstats.errors import TableError
+from jobstats.errors import ArgumentError, TableError
 
 FORMAT_VERSION = 1
 """Version of the jobs table, written into every Parquet file. A reader refuses a newer one."""
 
 _AT = pl.Datetime("ms", "UTC")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Column(NamedTuple):
@@ -119,6 +121,23 @@ def with_descriptions(table: pa.Table) -> pa.Table:
         for field in table.schema
     ]
     return table.cast(pa.schema(fields, metadata={"jobstats_format": str(FORMAT_VERSION)}))
+
+
+def in_utc(moment: datetime) -> datetime:
+    """A moment in UTC; one without a zone is in UTC already, everywhere in jobstats.
+
+    Raises:
+        ArgumentError: It lies so near the ends of the calendar that it has no UTC.
+    """
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (OverflowError, ValueError) as error:
+        raise ArgumentError(f"{moment} cannot be told in UTC") from error
+
+
+def epoch_ms(moment: datetime) -> int:
+    """A moment as the integer that an export would hold, cut to the millisecond."""
+    return (in_utc(moment) - _EPOCH) // timedelta(milliseconds=1)
 
 
 def check_columns(names: list[str], source: str) -> None:

@@ -35,6 +35,7 @@ from statistics import median
 
 import polars as pl
 
+from jobstats.contract import LAST_MS
 from jobstats.table import RUN_KEY, SCHEMA, TIME_COLUMNS
 
 RERUN_MS = 500
@@ -48,6 +49,8 @@ OVERTAKEN_BY_MS = 1_000
 for the first time: it had been picked up, lost its worker and was picked up again."""
 DUE_WELL_AFTER_MS = 2_000
 """What *due well after it* means; closer than this, the order of picking is not certain."""
+EARLY_MS = 60_000
+"""A wait more negative than this is no wait: someone promoted the job, or the due time is not what it seems."""
 STALLED = "job stalled more than allowable limit"
 """BullMQ's own failure: the job was started several times, and the record keeps only the last, a phantom."""
 
@@ -77,11 +80,13 @@ def add_times(records: pl.DataFrame) -> pl.DataFrame:
     belong together should be passed together. The order of the rows does not matter.
     """
     facts = records.with_row_index("_row").with_columns(_halves_of_id()).with_columns(*_record_flags(), *_identity())
-    facts = facts.select("_row", "_run", "_schedule", *_FACTS)
+    facts = facts.select("_row", "_run", "_schedule", "_is_recurring", *_FACTS)
     runs = _one_row_per_run(facts, records)
     runs = runs.pipe(_add_eligible).pipe(_add_successor).pipe(_add_started).pipe(_add_overtaken)
     verdicts = runs.select(
-        *("_run", "eligible_at", "eligible_source", "started_at", "start_source"), *_wait_columns(), _latest="_row"
+        *("_run", "eligible_at", "eligible_source", "started_at", "start_source", "is_rerun_suspected"),
+        *_wait_columns(),
+        _latest="_row",
     )
     derived = (
         facts.join(verdicts, on="_run", how="left", maintain_order="left")
@@ -103,6 +108,7 @@ def _halves_of_id() -> list[pl.Expr]:
     )
     key = job_id.str.slice(len("repeat:")).str.head(-1 - _MILLIS_DIGITS)
     return [
+        job_id.str.starts_with("repeat:").fill_null(False).alias("_is_recurring"),
         pl.when(is_repeat).then(key).alias("schedule_key"),
         pl.when(is_repeat).then(millis).cast(SCHEMA["iteration_at"]).alias("iteration_at"),
     ]
@@ -147,10 +153,11 @@ def _one_row_per_run(facts: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame
         pl.col("processed_at").is_not_null(),
     )
     still_pending = (delay > 0) & (made == 0) & ~started
+    is_in_range = pl.col("created_at").dt.epoch("ms") + delay <= LAST_MS
     # In a backoff (delay > 0 after one attempt) and at the end, processedOn still is that one attempt's start.
     in_first_attempt = started & ((made == 0) | ((made == 1) & ((delay > 0) | pl.col("finished_at").is_not_null())))
     revealing = {
-        "_observed_eligible": pl.when(still_pending).then(_after("created_at", pl.col("delay_ms"))),
+        "_observed_eligible": pl.when(still_pending & is_in_range).then(_after("created_at", pl.col("delay_ms"))),
         "_first_start": pl.when(in_first_attempt).then("processed_at"),
         "_last_first_start": pl.when(in_first_attempt).then("processed_at"),
         "_last_start": pl.col("processed_at"),
@@ -180,12 +187,16 @@ def _one_row_per_run(facts: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame
 
 
 def _add_eligible(runs: pl.DataFrame) -> pl.DataFrame:
-    """``eligible_at`` and the evidence for it, best first; paused records are made up and were never due."""
+    """``eligible_at`` and the evidence for it, best first.
+
+    Paused records are made up and were never due. A ``repeat:`` id without its time says that there was a delay, and
+    not how long.
+    """
     runs = runs.join(_interval_offsets(runs), on="_row", how="left")
     is_repeat, is_interval = pl.col("iteration_at").is_not_null(), pl.col("schedule_type") == "interval"
     once = pl.max_horizontal("schedule_at", "created_at")
     source = (
-        pl.when(pl.col("state") == "paused")
+        pl.when((pl.col("state") == "paused") | (pl.col("_is_recurring") & ~is_repeat))
         .then(None)
         .when(pl.col("_observed_eligible").is_not_null())
         .then(pl.lit("observed"))
@@ -252,15 +263,16 @@ def _add_successor(runs: pl.DataFrame) -> pl.DataFrame:
         _successor=pl.col("created_at").shift(-1).over("_schedule"),
         _spacing=_ms(pl.col("iteration_at").shift(-1).over("_schedule") - pl.col("iteration_at")),
     )
-    shortest = pl.col("_spacing").min().over("_schedule")
-    # The shortest spacing seen is the schedule's own only if it was not the only one seen.
-    is_next = (pl.col("_spacing") == shortest) & (pl.col("_spacing").count().over("_schedule") > 1)
-    period = pl.min_horizontal(shortest, "schedule_every_ms", _cron_period_ms())
-    return runs.join(ordered.select("_row", "_successor", _period=period, _is_next=is_next), on="_row", how="left")
+    # The shortest spacing seen may span runs that were not, so what the schedule itself says bounds it.
+    period = pl.min_horizontal(pl.col("_spacing").min().over("_schedule"), "schedule_every_ms", _cron_period_ms())
+    return runs.join(ordered.select("_row", "_successor", _period=period), on="_row", how="left")
 
 
 def _cron_period_ms() -> pl.Expr:
-    """No longer than the time between two runs of the schedule: a minute, an hour or a day, as its cron is written."""
+    """No longer than the time between two runs of the schedule, as its cron is written.
+
+    A change of the clocks takes an hour from a day, and in some zones half an hour from an hour.
+    """
     fields = pl.col("schedule_cron").str.strip_chars().str.split(" ")
     minute, hour = fields.list.get(0, null_on_oob=True), fields.list.get(1, null_on_oob=True)
     one_minute, one_hour = minute.str.contains(r"^\d+$"), hour.str.contains(r"^\d+$")
@@ -268,9 +280,9 @@ def _cron_period_ms() -> pl.Expr:
         pl.when(fields.list.len() != _CRON_FIELDS)
         .then(1_000)
         .when(one_minute & one_hour)
-        .then(86_400_000)
+        .then(82_800_000)
         .when(one_minute)
-        .then(3_600_000)
+        .then(1_800_000)
         .when(pl.col("schedule_cron").is_not_null())
         .then(60_000)
     )
@@ -280,9 +292,10 @@ def _add_started(runs: pl.DataFrame) -> pl.DataFrame:
     """``started_at`` and the evidence for it, whether a start is missing, and what bounds the wait."""
     exported = pl.coalesce("_first_start", "_last_start")
     successor, lead = pl.col("_successor"), _ms(exported - pl.col("_successor"))
-    precedes = (lead >= -RERUN_MS) & (successor >= pl.col("created_at"))
+    is_due = (_ms(successor - pl.col("eligible_at")) >= -RERUN_MS) & (successor >= pl.col("created_at"))
+    precedes = is_due & (lead >= -RERUN_MS)
     restarted = precedes & (lead > RERUN_MS)
-    unseen = exported.is_null() & (_ms(successor - pl.col("eligible_at")) >= -RERUN_MS)
+    unseen = is_due & exported.is_null()
     from_successor = (restarted | (precedes & pl.col("_first_start").is_null()) | unseen).fill_null(False)
     stalled = (pl.col("failed_reason") == STALLED) & (pl.col("state") == "failed")
     source = (
@@ -323,25 +336,22 @@ def _add_overtaken(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _wait_columns() -> list[pl.Expr]:
-    wait = _ms(pl.col("started_at") - pl.col("eligible_at"))
+    known = _ms(pl.col("started_at") - pl.col("eligible_at"))
+    # So long before its time a run does not start by a difference of clocks: the due time does not hold.
+    wait = pl.when(known >= -EARLY_MS).then(known)
     source = pl.col("start_source")
-    surely_next = (wait < pl.col("_period")) | pl.col("_is_next")
     quality = (
         pl.when(wait.is_null())
         .then(pl.lit("unknown"))
         .when(source == "last_attempt")
         .then(pl.lit("last_attempt_only"))
-        .when((source == "successor") & ~surely_next)
+        .when((source == "successor") & ~(wait < pl.col("_period")))
         .then(pl.lit("gap_or_late"))
         .when((pl.col("eligible_source") == "id_suffix_lower_bound") | pl.col("_is_overtaken"))
         .then(pl.lit("upper_bound"))
         .otherwise(pl.lit("exact"))
     )
-    return [
-        wait.alias("queue_latency_ms"),
-        quality.alias("queue_latency_quality"),
-        pl.col("is_rerun_suspected"),
-    ]
+    return [wait.alias("queue_latency_ms"), quality.alias("queue_latency_quality")]
 
 
 def _record_times() -> list[pl.Expr]:
@@ -354,4 +364,5 @@ def _record_times() -> list[pl.Expr]:
 
 
 def _clock_skewed() -> pl.Expr:
-    return ((pl.col("queue_latency_ms") < 0) | (pl.col("processing_ms") < 0)).fill_null(False)
+    too_early = pl.col("started_at") < pl.col("eligible_at")
+    return too_early.fill_null(False) | (pl.col("processing_ms") < 0).fill_null(False)

@@ -3,8 +3,11 @@
 import re
 
 _LABEL_CHARACTERS = 60
-# Control, format and private characters, line separators and bidi marks: text from the data is not trusted.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ue000-\uf8ff]+")
+# Control, format, private and non-characters, surrogates, line separators and bidi marks: text from the data is not
+# trusted. U+FFFF alone ends the process of the SVG writer.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\uf8ff\ufdd0-\ufdef\ufeff\ufff0-\uffff]+"
+)
 _UNITS = ((999.5, 1, "ms"), (59_950, 1_000, "s"), (3_597_000, 60_000, "min"), (172_800_000, 3_600_000, "h"))
 
 

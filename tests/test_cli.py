@@ -96,6 +96,74 @@ def test_what_goes_wrong_is_one_clear_line(run, tmp_path, arguments, code, messa
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select sum(attempts_made) s from jobs",
+        "select created_at::date d from jobs limit 1",
+        "select 'nan'::double x",
+        "select 1::decimal(4,1) x",
+    ],
+)
+@pytest.mark.parametrize("form", ["csv", "json", "table"])
+def test_any_type_can_be_printed(run, query, form):
+    code, out, err = run("query", DUMP, query, "--format", form)
+    assert (code, err) == (0, "")
+    if form == "json":
+        json.loads(out, parse_constant=pytest.fail)
+
+
+def test_a_value_outside_the_calendar_is_one_clear_line(run):
+    code, out, err = run("query", DUMP, "select timestamp 'infinity' as x")
+    assert (code, out) == (2, "")
+    assert "cast it to text" in err
+
+
+def test_the_period_is_passed_on_and_an_early_start_is_no_trouble(run, tmp_path):
+    for arguments in (["--since", "2020-01-01"], ["--until", "2026-11-23T14:12:00Z"], ["--since", "2030-01-01"]):
+        code, _, err = run("report", DUMP, "--out", tmp_path, *arguments)
+        assert code == 0
+        page = (tmp_path / "report.html").read_text()
+        page = page[page.index("<h1>") : page.index("</h1>")]
+        assert ("14:15" in page) == (arguments[1] == "2020-01-01")
+        assert ("No run started in this period" in page) == (arguments[1] == "2030-01-01") == ("No run started" in err)
+
+
+def test_other_ways_to_go_wrong(run, tmp_path):
+    run("load", DUMP, "--to", tmp_path)
+    assert run("report", tmp_path, DUMP, "--out", tmp_path)[::2] == (
+        2, f"jobstats: {tmp_path} is a jobs table, which cannot be mixed with other sources; pass it alone\n",
+    )  # fmt: skip
+    assert run("load", DUMP, "--to", tmp_path / "y", "--observed-at", "2026-11-23T15:00:00")[0] == 0
+    assert "2026-11-23T15:00:00Z" in run("query", tmp_path / "y", "select max(observed_at) from jobs")[1]
+    (tmp_path / "z\x1b[31m.txt").write_text("")
+    (tmp_path / "a.json").write_text(json.dumps(record()))
+    _, _, err = run("load", tmp_path, "--to", tmp_path / "z")
+    assert "other files skipped" in err
+    assert "\x1b" not in err
+    assert run("report", DUMP, "--out", tmp_path, "--since", "9999999d")[0] == 2
+
+
+def test_standard_output_may_be_closed_full_or_narrow(root):
+    command = f"{sys.executable} -m jobstats query {DUMP} \"select 'é' as x\""
+    for redirect, code, said in (
+        (">&-", 0, ""),
+        ("> /dev/full", 1, "cannot write: No space left on device"),
+        ("| cat", 0, ""),
+    ):
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", f"{command} {redirect}"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONIOENCODING": "ascii"},
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_rejects_are_said(run, tmp_path):
     (tmp_path / "x.ndjson").write_text(json.dumps(record()) + "\n" + json.dumps(record(state=5)) + "\n")
     code, _, err = run("load", tmp_path / "x.ndjson", "--to", tmp_path / "x.parquet")

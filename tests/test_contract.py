@@ -53,6 +53,20 @@ def test_one_time_and_interval_schedules_have_a_time_and_a_length():
     assert schedule({"scheduleType": "interval", "intervalMinutes": 2}).every_ms == 120_000
 
 
+def test_hours_between_runs_and_switched_off_schedules_are_kept():
+    assert schedule({"scheduleType": "hourly", "minute": 5, "interval": 5}).cron == "5 */5 * * *"
+    assert schedule({"scheduleType": "hourly", "minute": 5, "isEnabled": False}).is_enabled is False
+
+
+def test_a_reason_stays_short_however_much_is_wrong():
+    with pytest.raises(Refusal, match="and 199995 more") as refused:
+        schedule({"scheduleType": "weekly", "daysOfWeek": ["x"] * 200_000, "hour": 1, "minute": 1})
+    assert len(refused.value.reason) < 1_000
+    with pytest.raises(Refusal) as refused:
+        parse(record(attemptsMade="\x01" * 10_000))
+    assert len(refused.value.reason) < 120
+
+
 def test_a_null_in_the_nested_shape_does_not_hide_the_outer_value():
     config = {
         "scheduleType": "interval",
@@ -71,6 +85,7 @@ def test_a_null_in_the_nested_shape_does_not_hide_the_outer_value():
         {"id": ...},
         {"delay": None, "processedOn": None, "finishedOn": ..., "failedReason": ...},
         {"progress": "half"},
+        {"delay": -5},
         {"progress": {"percentage": 20, "current": 126, "total": 632}},
         {"extra": {"nested": [1, 2]}},
         {"data": {"scheduleConfig": {"scheduleType": "lunar", "hour": "moonrise"}}},
@@ -107,6 +122,9 @@ def test_what_real_servers_send_is_accepted(changes):
         ({"data": {"scheduleConfig": {"scheduleType": "daily", "hour": 24, "minute": 0}}}, "data.scheduleConfig.hour", "found 24"),
         ({"data": {"scheduleConfig": {"scheduleType": "weekly", "daysOfWeek": [7], "hour": 1, "minute": 1}}}, "data.scheduleConfig.daysOfWeek.0", "found 7"),
         ({"data": {"scheduleConfig": {"scheduleType": "interval", "scheduleConfig": {}}}}, "data.scheduleConfig.intervalMinutes", "required"),
+        ({"attempts_made": 7}, "attempts_made", "stands beside attemptsMade"),
+        ({"finishedOn": None, "finished_on": 5}, "finished_on", "stands beside finishedOn"),
+        ({"data": {"org_id": "o2"}}, "data.org_id", "stands beside orgId"),
         ({"data": {"metadata": "text"}}, "data.metadata", "expected an object"),
     ],
 )  # fmt: skip

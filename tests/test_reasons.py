@@ -26,6 +26,17 @@ def template(text: str | None) -> str:
         ("\x1b[31mError:\x1b[0m\n\tdisk   full", "Error: disk full"),
         ('Traceback (most recent call last):\n  File "a.py", line 3\nValueError: bad value', "ValueError: bad value"),
         ("fetch failed\n    at node:internal/deps/undici:1:2\n    at async run (/app/x.js:3:4)", "fetch failed"),
+        ("AADSTS50058: silent sign-in", "AADSTS50058: silent sign-in"),
+        ("ORA-12541: no listener", "ORA-12541: no listener"),
+        ("Failed to obtain access token: invalid_grant", "Failed to obtain access token: invalid_grant"),
+        ("Invalid token: x", "Invalid token: x"),
+        ("KeyError: 'foo'", "KeyError: 'foo'"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer <token>"),
+        ("open /home/maria failed", "open /home/<user> failed"),
+        ("open C:\\Users\\Alice Smith\\x", "open C:\\Users\\<user>\\x"),
+        ("key -----BEGIN RSA PRIVATE KEY-----\nMIIB\n-----END RSA PRIVATE KEY----- bad", "key <key> bad"),
+        ("connect ECONNREFUSED fe80:0:0:0:1:2:3:4", "connect ECONNREFUSED <ip>"),
+        ("undefined", NO_REASON),
         ("  ", NO_REASON),
         ("null", NO_REASON),
         (None, NO_REASON),
@@ -79,6 +90,20 @@ def test_secrets_do_not_reach_a_template(kind, context):
     shown = template(context.format(secret))
     leaks = [secret[start : start + 10] for start in range(len(secret) - 9) if secret[start : start + 10] in shown]
     assert not [leak for leak in leaks if not set(leak) <= set(string.punctuation)], shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'password: "my hunter2 word"', '{"password":"a hunter2 c"}', "password=hun,hunter2", "password='my hunter2'", "pass: hunter2",
+        '{\\"password\\":\\"hunter2\\"}', "Cookie: a=b; sid=hunter2", "Basic hunter2", "password is hunter2", "--password hunter2",
+        "pwd hunter2", "passphrase=hunter2", "private_key=hunter2", "auth=hunter2", "key=hunter2", "password%3Dhunter2", "?sig=hunter2%3D",
+        "pass\u200bword=hunter2", "sk_test_hunter2abc", "hvs.CAEShunter2", "bot123456:hunter2", "C:\\Users\\my hunter2\\x",
+        "hunter2@localhost", "hunter2%40example.com", '"my hunter2"@example.com', "~hunter2/x", "key AbCdEfGhIjKlMnOp+hunter2QrStUvWx/WxYz0123abcd5678",
+    ],
+)  # fmt: skip
+def test_what_is_secret_by_its_place_does_not_reach_a_template(text):
+    assert "hunter2" not in template(text)
 
 
 @given(st.text())

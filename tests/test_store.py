@@ -59,8 +59,48 @@ def test_another_kind_of_file_is_not_written(written, tmp_path):
 
 
 def test_a_jobs_table_is_no_export(written):
-    with pytest.raises(js.SourceError, match=r"read a jobs table with jobstats\.read"):
-        js.load(written[1])
+    _, rejects = js.load(written[1])
+    assert rejects["reason"].to_list() == ["Parquet, not an export; a jobs table is read with jobstats.read"]
+
+
+@pytest.mark.parametrize("name", ["star*", "a[1]", "q?", "plain"])
+def test_names_that_look_like_patterns_are_names(tmp_path, name):
+    js.write(js.load([record()]), tmp_path / "star1")
+    js.write(js.load([record(), record(id="2")]), tmp_path / name)
+    assert len(js.read(tmp_path / name).jobs) == 2
+    assert js.sql(tmp_path / name, "select count(*) from jobs").item() == 2
+
+
+def test_damaged_tables_are_refused_by_name(written, tmp_path, dump):
+    rejects = tmp_path / "store/rejects.parquet"
+    rejects.write_bytes(b"PAR1 no more PAR1")
+    with pytest.raises(js.TableError, match=r"rejects\.parquet: not a Parquet file"):
+        js.read(tmp_path / "store")
+    with pytest.raises(js.ArgumentError, match="SQL: "):
+        js.sql(tmp_path / "store", "select * from rejects")
+    dump.jobs.with_columns(pl.col("queue_latency_ms").cast(pl.String)).write_parquet(tmp_path / "x.parquet")
+    with pytest.raises(js.TableError, match="queue_latency_ms is String, expected Int64"):
+        js.read(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    "query", ["select finished_at - processed_at as d from jobs", "select union_value(a := 1) as u"]
+)
+def test_answers_no_table_can_hold_are_an_error(written, query):
+    with pytest.raises(js.ArgumentError, match="cast it to text"):
+        js.sql(written[0], query)
+
+
+def test_files_can_be_read_by_others_and_leave_nothing_behind(written, tmp_path, monkeypatch):
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "store").iterdir()} == {0o644}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(js.SourceError, match="No space left on device"):
+        js.write(written[0], tmp_path / "store")
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["jobs.parquet", "rejects.parquet"]
 
 
 @pytest.mark.parametrize(

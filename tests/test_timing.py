@@ -195,6 +195,125 @@ def test_clock_skew_is_kept_and_flagged():
     assert (row["queue_latency_ms"], row["is_clock_skewed"]) == (-40, True)
 
 
+HOUR = 3_600_000
+
+
+def scheduled(cron: str, due: int, made: int, **data):
+    """A run of a cron schedule, seen only while it was pending."""
+    config = {"scheduleType": "custom", "cronExpression": cron, **data}
+    return pending(record(id=f"repeat:{KEY}:{due}", timestamp=made, data={"scheduleConfig": config}), due=due)
+
+
+def test_every_second_run_missing_is_a_gap_although_the_spacing_is_even():
+    ten = 10 * MINUTE
+    seen = [scheduled("*/10 * * * *", T0 + n * ten, T0 + (n - 1) * ten + 100) for n in (0, 2, 4)]
+    assert jobs(*seen)["queue_latency_quality"].to_list() == ["gap_or_late", "gap_or_late", "unknown"]
+
+
+def test_the_shortest_day_of_the_year_is_no_proof_of_the_next_run():
+    # The clocks of New York went forward on 8 March 2026: the run of that day was due 23 hours after the one before.
+    first, missing, third = 1_772_870_400_000, 1_772_953_200_000, 1_773_039_600_000
+    seen = [scheduled("0 3 * * *", first, first - 24 * HOUR + 100), scheduled("0 3 * * *", third, missing + 100)]
+    assert jobs(*seen).select(WAIT[:2]).row(0) == (23 * HOUR + 100, "gap_or_late")
+
+
+def test_a_day_is_long_enough_to_wait_for_hours():
+    seen = [scheduled("10 14 * * *", T0, T0 - 24 * HOUR + 50), scheduled("10 14 * * *", T0 + 24 * HOUR, T0 + 2 * HOUR)]
+    assert jobs(*seen).select(WAIT).row(0) == (2 * HOUR, "exact", "observed", "successor")
+
+
+def test_a_cron_of_seconds_has_short_periods():
+    seen = [scheduled("*/10 * * * * *", T0 + n * MINUTE, T0 + (n - 1) * MINUTE + 5_000) for n in (0, 1)]
+    assert jobs(*seen)["queue_latency_quality"][0] == "gap_or_late"
+
+
+@pytest.mark.parametrize(
+    "odd", ["repeat:k:123", f"repeat::{T0}", "repeat:k:１７９５４４３３０００００", "repeat:", f"repeat:k:-{T0}"]
+)
+def test_a_repeating_id_without_its_time_has_no_due_time(odd):
+    assert jobs(record(id=odd, timestamp=T0 - 24 * HOUR)).select(WAIT).row(0) == (None, "unknown", None, "processed_on")
+
+
+def test_a_key_may_hold_anything():
+    assert jobs(record(id=f"repeat:a\nb:c:{T0}"))["schedule_key"][0] == "a\nb:c"
+
+
+def test_a_successor_made_before_the_run_was_due_tells_nothing():
+    assert jobs(iteration(0), iteration(1, timestamp=T0 - 30_000)).select(WAIT).row(0) == (
+        250,
+        "exact",
+        "id_suffix",
+        "processed_on",
+    )
+    retried = iteration(0, attemptsMade=2, processedOn=T0 + 9_000, finishedOn=T0 + 9_500)
+    assert jobs(retried, iteration(1, timestamp=T0 - 120_000))["start_source"][0] == "last_attempt"
+
+
+def test_a_start_long_before_the_due_time_is_no_wait():
+    early = record(
+        id="crawl-drive-c1-o1",
+        data={"scheduleConfig": {"scheduleType": "once", "scheduledTime": "2099-01-01T00:00:00Z"}},
+    )
+    for made in (early, record(processedOn=1, finishedOn=2)):
+        row = jobs(made).row(0, named=True)
+        assert (row["queue_latency_ms"], row["queue_latency_quality"], row["is_clock_skewed"]) == (
+            None,
+            "unknown",
+            True,
+        )
+
+
+def test_times_stay_within_the_calendar():
+    last = 253_402_300_799_999
+    made = pending(record(id="1", timestamp=last), due=last + 5_000)
+    assert jobs(made, record(id="2", timestamp=0, processedOn=last, finishedOn=last))["eligible_at"].to_list()
+
+
+def test_a_start_just_after_the_successor_is_the_same_start():
+    table = jobs(iteration(0, processedOn=T0 + 350), iteration(1), iteration(2))
+    assert table.select(WAIT).row(0) == (350, "exact", "id_suffix", "processed_on")
+    assert not table["is_rerun_suspected"][0]
+
+
+def test_overtaking_is_judged_with_care():
+    slow = immediate("slow", wait=40_000)
+    other_org = immediate(
+        "b", timestamp=T0 + 5_000, processedOn=T0 + 5_050, finishedOn=T0 + 5_090, data={"orgId": "o2"}
+    )
+    assert jobs(slow, other_org)["queue_latency_quality"][0] == "exact"
+    soon = immediate("b", timestamp=T0 + 1_000, processedOn=T0 + 1_050)
+    assert jobs(immediate("a", wait=3_000), soon)["queue_latency_quality"][0] == "exact"
+
+
+def test_an_offset_is_learned_with_care():
+    other = pending(interval(5, offset=700, key="f" * 32), due=T0 + 5 * MINUTE + 700)
+    # The second run was made later than a whole slot after the first: that is no offset.
+    second = interval(1, timestamp=T0 + MINUTE + 5_000, processedOn=T0 + MINUTE + 9_000, finishedOn=T0 + MINUTE + 9_500)
+    assert jobs(interval(0), second, other)["eligible_source"][1] == "id_suffix_lower_bound"
+    mixed = [pending(interval(5, offset=n, key=str(n) * 32), due=T0 + 5 * MINUTE + n) for n in (0, 3)]
+    assert jobs(interval(4), *mixed)["eligible_source"][0] == "id_suffix_lower_bound"
+
+
+def test_a_run_put_off_while_pending_is_due_when_last_said():
+    assert (
+        jobs(pending(record(), due=T0), pending(record(), due=T0 + 30_000))["eligible_at"].dt.epoch("ms").to_list()
+        == [T0 + 30_000] * 2
+    )
+
+
+def test_the_newest_observation_stands_even_if_it_knows_less(tmp_path):
+    (tmp_path / "2026-11-23T150000Z.json").write_text(json.dumps(record(state="failed")))
+    again = record(state="waiting", attemptsMade=0, processedOn=None, finishedOn=None)  # retried by hand
+    (tmp_path / "2026-11-23T151000Z.json").write_text(json.dumps(again))
+    assert js.load(tmp_path).jobs["is_latest"].to_list() == [False, True]
+
+
+def test_flags_of_single_records():
+    assert jobs(record(finishedOn=T0 + 100))["is_clock_skewed"][0]
+    assert jobs(record(state="active", processedOn=None, finishedOn=None))["is_torn"][0]
+    assert jobs(record(state="active", attemptsMade=1, finishedOn=None))["is_retried"][0]
+
+
 # ---- against the independent log ---------------------------------------------------------------------------------
 
 

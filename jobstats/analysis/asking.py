@@ -17,7 +17,7 @@ import polars as pl
 from narwhals.exceptions import NarwhalsError
 
 from jobstats.errors import ArgumentError
-from jobstats.table import SCHEMA, check_columns
+from jobstats.table import SCHEMA, check_columns, epoch_ms, in_utc
 
 Moment = datetime | date | timedelta | str | None
 By = str | Sequence[str] | None
@@ -27,6 +27,7 @@ _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800
 _LENGTH = re.compile(r"([1-9]\d*)([smhdw])")
 _MONDAY_MS = 4 * _UNITS["d"]
 _MOST_ROWS = 1_000_000
+_LONGEST_MS = 36_525 * _UNITS["d"]
 BUCKET = "bucket"
 
 
@@ -159,13 +160,16 @@ def rate(part: str, whole: str, name: str, confidence: float) -> list[pl.Expr]:
     Wilson, E. B. (1927), Probable inference, the law of succession, and statistical inference. It holds its level
     for small n and for shares near 0 and 1, where the usual interval does not.
     """
-    if not 0 < confidence < 1:
+    if not isinstance(confidence, int | float) or not 0 < confidence < 1:
         raise ArgumentError(f"confidence must lie between 0 and 1, found {confidence}")
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     n, share = pl.col(whole), pl.col(part) / pl.col(whole)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)).sqrt()
-    bounds = {name: share, f"{name}_low": (centre - half).clip(0, 1), f"{name}_high": (centre + half).clip(0, 1)}
+    # None and all are exact: rounding must not make a rate of 0 look surely above it.
+    low = pl.when(pl.col(part) == 0).then(0.0).otherwise((centre - half).clip(0, 1))
+    high = pl.when(share == 1).then(1.0).otherwise((centre + half).clip(0, 1))
+    bounds = {name: share, f"{name}_low": low, f"{name}_high": high}
     return [pl.when(n > 0).then(value).alias(column) for column, value in bounds.items()]
 
 
@@ -178,7 +182,10 @@ def length_ms(text: str, name: str) -> int:
     match = _LENGTH.fullmatch(text) if isinstance(text, str) else None
     if not match:
         raise ArgumentError(f"{name} must be a number and one of s, m, h, d, w, such as '1d'; found {text!r}")
-    return int(match[1]) * _UNITS[match[2]]
+    length = int(match[1]) * _UNITS[match[2]]
+    if length > _LONGEST_MS:
+        raise ArgumentError(f"{name} is at most 100 years; found {text!r}")
+    return length
 
 
 def as_of(frame: Any) -> datetime | None:
@@ -213,9 +220,9 @@ def _moment(frame: Any, value: Moment, name: str) -> datetime | None:
     try:
         if isinstance(value, timedelta):
             now = as_of(frame)
-            return now - value if now else None
+            return None if now is None else now - value
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return in_utc(moment)
     except (ValueError, AttributeError, OverflowError):
         raise ArgumentError(f"{name} must be a datetime, ISO text or an age such as '7d'; found {value!r}") from None
 
@@ -237,7 +244,7 @@ def _buckets(asked: Asked, measured: pl.DataFrame) -> pl.Series:
     seen: list[int] = measured[BUCKET].to_list()
 
     def place(moment: datetime) -> int:
-        return ((moment - _EPOCH) // timedelta(milliseconds=1) - _origin_ms(every_ms)) // every_ms
+        return (epoch_ms(moment) - _origin_ms(every_ms)) // every_ms
 
     first = place(asked.since) if asked.since else min(seen, default=None)
     last = place(asked.until - timedelta(milliseconds=1)) if asked.until else max(seen, default=first)

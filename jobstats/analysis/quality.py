@@ -6,7 +6,9 @@ import narwhals as nw
 import polars as pl
 
 from jobstats.analysis.asking import collected, opened
+from jobstats.analysis.retry_rates import is_estimable
 from jobstats.contract import SCHEDULE_TYPES, STATES
+from jobstats.reasons import WORDLESS
 
 _CAP = 10
 """The server lists at most this many jobs for a connector type and organisation."""
@@ -82,7 +84,7 @@ def _counts(frame: Any) -> dict[str, int]:
         "rerun": latest & nw.col("is_rerun_suspected"),
         "wordless": latest
         & (nw.col("state") == "failed")
-        & (nw.col("failed_reason").is_null() | nw.col("failed_reason").is_in(["", "null"])),
+        & (nw.col("failed_reason").is_null() | nw.col("failed_reason").str.strip_chars().is_in(WORDLESS)),
         "states": latest & ~nw.col("state").is_in(STATES),
         "types": latest & ~nw.col("schedule_type").is_in(SCHEDULE_TYPES),
         "undated": nw.col("observed_at").is_null(),
@@ -97,7 +99,7 @@ def _counts(frame: Any) -> dict[str, int]:
 
 def _coverage(counts: dict[str, int], frame: Any) -> list[_Check]:
     started, unseen = counts["started"], counts["open"]
-    missing = counts["completed"] == 0 or unseen > counts["ended"]
+    missing = not is_estimable(counts["completed"], counts["ended"], unseen)
     listed = collected(
         frame.filter(nw.col("state") != "paused").group_by("source", "org_id", "connector").agg(nw.len().alias("n"))
     )
@@ -164,7 +166,7 @@ def _doubts(counts: dict[str, int]) -> list[_Check]:
         _Check(
             "ends_unseen",
             "warning",
-            counts["open"] if counts["completed"] and counts["open"] <= counts["ended"] else 0,
+            counts["open"] if is_estimable(counts["completed"], counts["ended"], counts["open"]) else 0,
             started,
             f"{counts['open']:,} of {started:,} runs that started have not ended here. They are in no rate, which "
             "flatters the newest ones: retries take time.",

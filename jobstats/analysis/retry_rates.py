@@ -90,7 +90,7 @@ def retry_rates(
         .agg(nw.col("_attempts").mean().alias("mean_attempts"), *(nw.col(name).sum() for name in counts))
     )
     table = answered(asked, collected(measured)).with_columns(pl.col(list(counts)).cast(pl.Int64))
-    estimable = _is_estimable(jobs)
+    estimable = is_estimable(*_ends(jobs))
     rates = [column for name, part, whole in RATES for column in rate(part, whole, name, confidence)]
     table = table.with_columns(rates, is_estimable=pl.lit(estimable))
     if not estimable:
@@ -99,11 +99,16 @@ def retry_rates(
     return returned(table.select(*keys, *measures, *counts, "is_estimable"), jobs)
 
 
-def _is_estimable(jobs: Any) -> bool:
-    """Completed runs are in the data, and the ends seen are most of the ends there were."""
+def is_estimable(n_completed: int, n_ended: int, n_unseen: int) -> bool:
+    """Whether rates can be estimated: completed runs are listed, and the ends seen are most of the ends there were."""
+    return n_completed > 0 and n_ended >= n_unseen
+
+
+def _ends(jobs: Any) -> tuple[int, int, int]:
+    """Runs of the whole data that completed, that ended, and that started without an end."""
     ended, started = nw.col("is_ended"), ~nw.col("started_at").is_null()
     conditions = {"completed": nw.col("state") == "completed", "ended": ended, "unseen": started & ~ended}
     flags = [nw.when(condition).then(1).otherwise(0).alias(name) for name, condition in conditions.items()]
     latest = opened(jobs).filter(nw.col("is_latest")).with_columns(*flags)
     completed, ends, unseen = collected(latest.select(nw.col(*conditions).sum())).row(0)
-    return bool(completed) and ends >= unseen
+    return completed or 0, ends or 0, unseen or 0

@@ -30,7 +30,6 @@ def failure_reasons(table: Any) -> alt.TopLevelMixin:
 
 def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
     ranked = frame.sort("n", "n_recovered", "label", descending=[True, True, False])
-    # Two templates can shorten to one label; the rank keeps their bars apart.
     shown = ranked.head(_MOST_BARS).with_row_index("rank")
     if len(shown) < len(ranked):
         notes.append(f"first {len(shown)} of {len(ranked):,} reasons")
@@ -70,8 +69,7 @@ def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.
     if len(labels) < len(order):
         notes.append(f"first {len(labels)} of {len(order):,} reasons")
     frame = theme.newest(frame.filter(pl.col("label").is_in(labels.implode())), len(labels), notes)
-    # Reasons of one label are drawn as the sum they are shown to be.
-    frame = frame.group_by("label", "bucket").agg(pl.col("n").sum())
+    frame = frame.select("label", "bucket", "n")
     frame = frame.join(labels.to_frame().with_row_index("rank"), on="label").sort("rank", "bucket")
     chart = (
         alt.Chart(frame)

@@ -8,9 +8,9 @@ import narwhals as nw
 import polars as pl
 
 from jobstats.errors import ArgumentError
-from jobstats.wording import safe
+from jobstats.wording import duration, safe
 
-BLUE, ORANGE, GREEN, INK, GREY = "#0072b2", "#c8500a", "#2b8a50", "#1c2430", "#5c6570"
+BLUE, ORANGE, INK, GREY = "#0072b2", "#c8500a", "#1c2430", "#5c6570"
 """At least 3:1 on white, and told apart with any colour vision; shape and words say the same."""
 
 MOST_ROWS = 5_000
@@ -90,9 +90,16 @@ def labelled(table: pl.DataFrame, columns: Sequence[str], everything: str) -> pl
     """The table with one safe ``label`` in place of its group columns: raw text does not go into a chart."""
     if not columns:
         return table.with_columns(label=pl.lit(everything))
-    texts = [[safe("(none)" if value is None else value) for value in table[name].to_list()] for name in columns]
-    labels = pl.Series([" · ".join(row) for row in zip(*texts, strict=True)], dtype=pl.String)
-    return table.drop(columns).with_columns(label=labels)
+    groups = table.select(columns).unique(maintain_order=True)
+    seen: dict[str, int] = {}
+    labels = []
+    for row in groups.iter_rows():
+        label = " · ".join(safe("(none)" if value is None else value) for value in row)
+        seen[label] = seen.get(label, 0) + 1
+        # Two groups can shorten to one label; their marks must not share a row.
+        labels.append(label if seen[label] == 1 else f"{label} #{seen[label]}")
+    groups = groups.with_columns(label=pl.Series(labels, dtype=pl.String))
+    return table.join(groups, on=list(columns), how="left", nulls_equal=True, maintain_order="left").drop(columns)
 
 
 def duration_axis(values: pl.Series, most: int, **options: Any) -> tuple[alt.Axis, alt.Scale]:
@@ -120,6 +127,9 @@ def time_axis(buckets: pl.Series) -> alt.X:
 def newest(table: pl.DataFrame, panels: int, notes: list[str]) -> pl.DataFrame:
     """As many of the newest windows as a chart can hold; what was left out is said."""
     buckets = table["bucket"].unique().sort()
+    if len(buckets) > 1:
+        every = (buckets[1] - buckets[0]).total_seconds() * 1000
+        notes.append(f"windows of {duration(every)}")
     most = MOST_ROWS // max(panels, 1)
     if len(buckets) > most:
         notes.append(f"newest {most:,} of {len(buckets):,} windows")

@@ -2,15 +2,12 @@
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from jobstats.contract import JobStatus, Refusal, Schedule
-from jobstats.table import RECORD_SCHEMA
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from jobstats.table import RECORD_SCHEMA, epoch_ms
 
 
 class Seen(NamedTuple):
@@ -74,7 +71,7 @@ def schedule_columns(exported: Any, schedule: Schedule) -> tuple[Any, ...]:
         schedule.timezone or "UTC",
         schedule.cron,
         schedule.every_ms,
-        epoch_ms(schedule.at),
+        None if schedule.at is None else epoch_ms(schedule.at),
         json_text(exported, "data.scheduleConfig"),
     )
 
@@ -97,14 +94,6 @@ def _number(value: Any) -> float | None:
         return float(value)
     except OverflowError:
         raise Refusal("progress", "progress: holds a number beyond the range of JSON readers") from None
-
-
-def epoch_ms(instant: datetime | None) -> int | None:
-    """An instant as the integer the export would hold."""
-    if instant is None:
-        return None
-    since = instant - _EPOCH
-    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
 
 
 def _extra(job: JobStatus) -> dict[str, Any] | None:

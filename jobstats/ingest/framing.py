@@ -2,7 +2,7 @@
 
 A text whose first line is a complete JSON value is read line by line; each line is a record, an array of records
 or an envelope, so a minified array is simply a file of one line. Any other text is one document over many lines, or
-damaged: then whatever can still be told apart is, and the rest counts as one record, refused.
+damaged: then whatever can still be told apart is, and each stretch between counts as one record, refused.
 """
 
 import codecs
@@ -17,6 +17,7 @@ from jobstats.contract import Refusal, decode
 
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
+_OBJECT = re.compile(r",\s*(\{)")
 _BLANK = b" \t\r\n"
 
 
@@ -58,7 +59,7 @@ def split(pieces: Iterable[bytes], quick: Quick) -> Iterator[Found]:
     if first is None:
         return
     if first[1].startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        yield _damage(first[1], first[0], None, "UTF-16 text; save it as UTF-8")
+        yield _damage(first[1], first[0], None, "UTF-16 or UTF-32 text; save it as UTF-8")
         return
     try:
         decode(first[1])
@@ -97,11 +98,11 @@ def _elements_of(values: list[Any], text: Callable[[], bytes], line: int | None)
     @cache
     def sources() -> list[bytes]:
         source = _as_text(text())
-        return [_as_bytes(source[span]) for span in _spans(source)]
+        return [_as_bytes(source[span]) for span in _spans(source, _array_start(source))]
 
     def source_of(index: int) -> bytes:
-        # An envelope with two "data" was decoded by its last and is cut by its first.
-        return sources()[index] if index < len(sources()) else text()
+        # An envelope with two "data" is decoded by its last and cut by its first: then the whole must do.
+        return sources()[index] if len(sources()) == len(values) else text()
 
     for index, value in enumerate(values):
         yield Item(value, partial(source_of, index), line, index)
@@ -172,23 +173,40 @@ def _is_object(text: bytes) -> bool:
 
 
 def _saved(source: str, reason: str) -> Iterator[Item]:
-    """The elements of a damaged array up to the damage, and the rest of the text as one refused record."""
-    index, end, is_found = 0, _array_start(source) or 0, False
-    for index, span in enumerate(_spans(source), start=1):
-        end, text = span.stop, _as_bytes(source[span])
-        try:
-            yield Item(decode(text), partial(bytes, text), None, index - 1)
-        except Refusal as refusal:
+    """The elements of a damaged array, and each stretch between them that makes no sense as one refused record."""
+    position, index, is_found = _array_start(source), 0, False
+    while position is not None:
+        end = position
+        for span in _spans(source, position):
+            text, end = _as_bytes(source[span]), span.stop
+            try:
+                yield Item(decode(text), partial(bytes, text), None, index)
+            except Refusal as refusal:
+                is_found = True
+                yield _damage(text, None, index, refusal.reason)
+            index += 1
+        position = _next_record(source, end)
+        rest = source[end:position].strip(" \t\r\n,]}" if position is None else " \t\r\n,")
+        if rest or (position is None and not is_found):
             is_found = True
-            yield _damage(text, None, index - 1, refusal.reason)
-    rest = source[end:].strip(" \t\r\n,]}")
-    if rest or not is_found:
-        yield _damage(_as_bytes(rest), None, index, reason)
+            yield _damage(_as_bytes(rest), None, index, reason)
+            index += 1
 
 
-def _spans(source: str) -> Iterator[slice]:
-    """Where each element of the array in ``source`` lies, until the array ends or makes no sense."""
-    position = _array_start(source)
+def _next_record(source: str, position: int) -> int | None:
+    """Where the next object that looks like a record starts."""
+    for start in _OBJECT.finditer(source, position + 1):
+        try:
+            value, _ = _DECODER.raw_decode(source, start.start(1))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict) and not {"name", "state"}.isdisjoint(value):
+            return start.start(1)
+    return None
+
+
+def _spans(source: str, position: int | None) -> Iterator[slice]:
+    """Where each element of an array lies, from a position until the array ends or makes no sense."""
     while position is not None:
         start = _skip(source, position)
         try:

@@ -91,7 +91,7 @@ def load(source: Any, *, observed_at: datetime | None = None, progress: Progress
     Returns:
         ``jobs`` (see :func:`jobstats.table.describe` for its columns), one row a record in the order read, and
         ``rejects``: ``source``, ``line`` (1-based), ``index`` (0-based, in an array), ``field``, ``reason``, ``raw``
-        (the first 2,000 bytes) and ``raw_bytes``. Accepted and rejected are all records there were.
+        (the first 2,000 characters) and ``raw_bytes``. Accepted and rejected are all records there were.
 
     Raises:
         SourceError: A path does not exist, a glob matches nothing, a folder holds no exports.

@@ -13,7 +13,8 @@ from msgspec import DecodeError, Meta, Raw, Struct
 from msgspec.json import Decoder
 
 from jobstats.contract import LAST_MS, MOST_ATTEMPTS, Refusal, decode, parse_instant, parse_schedule
-from jobstats.ingest.flatten import Seen, epoch_ms, json_text, progress_columns, schedule_columns
+from jobstats.ingest.flatten import Seen, json_text, progress_columns, schedule_columns
+from jobstats.table import epoch_ms
 
 _EpochMs = Annotated[int, Meta(ge=0, le=LAST_MS)]
 _NULL = Raw(b"null")
@@ -82,7 +83,7 @@ def _nested(text: bytes) -> Any:
 
 
 _record = Decoder(_Record).decode
-_instants = Remembered[str, int | None](lambda text: epoch_ms(parse_instant(text)))
+_instants = Remembered[str, int](lambda text: epoch_ms(parse_instant(text)))
 _schedules = Remembered[bytes, tuple[Any, ...]](_schedule)
 _progress = Remembered[bytes, tuple[Any, ...]](lambda text: progress_columns(_nested(text)))
 

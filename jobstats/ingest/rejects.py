@@ -4,8 +4,8 @@ from typing import Any
 
 import polars as pl
 
-RAW_BYTES_KEPT = 2_000
-"""How much of a refused text is kept; ``raw_bytes`` has its whole length."""
+RAW_CHARACTERS_KEPT = 2_000
+"""How much of a refused text is kept; ``raw_bytes`` has the length of the whole."""
 
 SCHEMA = pl.Schema(
     {
@@ -14,7 +14,7 @@ SCHEMA = pl.Schema(
         "index": pl.Int64,  # 0-based place in an array or list
         "field": pl.String,  # path in the record; empty when the text is no record at all
         "reason": pl.String,  # what was wrong, what was found, what would be right
-        "raw": pl.String,  # the first 2,000 bytes as found; bytes that are not UTF-8 as \xNN
+        "raw": pl.String,  # the first 2,000 characters as found; bytes that are not UTF-8 as \xNN
         "raw_bytes": pl.Int64,  # length of the whole
     }
 )
@@ -22,7 +22,8 @@ SCHEMA = pl.Schema(
 
 def row(source: str, line: int | None, index: int | None, field: str, reason: str, text: bytes) -> tuple[Any, ...]:
     """One reject in the order of :data:`SCHEMA`."""
-    raw = text[:RAW_BYTES_KEPT].decode("utf-8", "backslashreplace")
+    # Cut behind what is kept, so that no character is cut in two.
+    raw = text[: 5 * RAW_CHARACTERS_KEPT].decode("utf-8", "backslashreplace")[:RAW_CHARACTERS_KEPT]
     return source, line, index, field, reason, raw, len(text)
 
 

@@ -10,8 +10,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
@@ -19,8 +18,9 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from jobstats.contract import Refusal
-from jobstats.errors import SourceError
-from jobstats.ingest.flatten import Seen, epoch_ms
+from jobstats.errors import ArgumentError, SourceError
+from jobstats.ingest.flatten import Seen
+from jobstats.table import epoch_ms
 
 SUFFIXES = (".json", ".ndjson", ".jsonl")
 """What a folder is searched for, also with ``.gz`` or ``.zst`` behind it. A file named by the caller may be called
@@ -82,7 +82,9 @@ def find(source: Any, observed_at: datetime | None) -> Iterator[Document | Objec
 
 def _many(items: list[Any], observed_at: datetime | None) -> Iterator[Document | Objects | Skipped]:
     """A list of sources, or a list of records; a list is records unless its items are places to read from."""
-    if items and all(isinstance(item, str | os.PathLike | bytes) or hasattr(item, "read") for item in items):
+    if items and all(
+        isinstance(item, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(item, "read") for item in items
+    ):
         for item in items:
             yield from find(item, observed_at)
     else:
@@ -92,10 +94,10 @@ def _many(items: list[Any], observed_at: datetime | None) -> Iterator[Document |
 def _paths(path: str, observed_at: datetime | None) -> Iterator[Document | Skipped]:
     if os.path.isdir(path):
         yield from _folder(path, observed_at)
-    elif os.path.exists(path):
+    elif os.path.lexists(path):
         yield _file(path, observed_at)
     elif glob.has_magic(path):
-        matches = sorted(match for match in glob.glob(path, recursive=True) if os.path.isfile(match))
+        matches = sorted(match for match in glob.glob(path, recursive=True) if not os.path.isdir(match))
         if not matches:
             raise SourceError(f"{path}: no file matches this pattern")
         yield from (_file(match, observed_at) for match in matches)
@@ -104,31 +106,45 @@ def _paths(path: str, observed_at: datetime | None) -> Iterator[Document | Skipp
 
 
 def _folder(folder: str, observed_at: datetime | None) -> Iterator[Document | Skipped]:
-    paths = sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
-    chosen = [path for path in paths if _looks_exported(path)]
+    paths = sorted(_below(folder))
+    chosen = {path for path in paths if _looks_exported(path)}
     if not chosen:
         wanted = ", ".join(SUFFIXES)
         found = f"{len(paths)} other files" if paths else "nothing"
         raise SourceError(f"{folder}: no exports in this folder; expected {wanted} (also .gz, .zst), found {found}")
-    exported = set(chosen)
     for path in paths:
-        yield _file(path, observed_at) if path in exported else Skipped(path)
+        yield _file(path, observed_at) if path in chosen else Skipped(_shown(path))
+
+
+def _below(folder: str) -> Iterator[str]:
+    """Everything in a folder and its folders but these; linked folders, which may run in circles, as themselves."""
+    for place, folders, names in os.walk(folder):
+        linked = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        yield from (os.path.join(place, name) for name in [*names, *linked])
 
 
 def _looks_exported(path: str) -> bool:
+    """By its name; a link may lead nowhere, which opening it will say, but what is no file is not opened."""
     name = os.path.basename(path).lower()
     for suffix in _COMPRESSED:
         name = name.removesuffix(suffix)
-    return name.endswith(SUFFIXES) and not name.startswith(".")
+    is_file = os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path))
+    return is_file and name.endswith(SUFFIXES) and not name.startswith(".")
 
 
 def _file(path: str, observed_at: datetime | None) -> Document:
     try:
         status = os.stat(path)
         modified, size = status.st_mtime, status.st_size
-    except OSError:  # gone since it was listed: opening it will say so
+    except OSError:  # gone since it was listed, or a link to nowhere: opening it will say so
         modified, size = None, 0
-    return Document(_seen(path, observed_at, os.path.basename(path), modified), size, lambda: open(path, "rb"))
+    seen = _seen(_shown(path), observed_at, os.path.basename(path), modified)
+    return Document(seen, size, lambda: open(path, "rb"))
+
+
+def _shown(path: str) -> str:
+    """A path as text that can be stored and printed, whatever bytes the file system holds."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _stream(stream: IO[Any], observed_at: datetime | None) -> Document:
@@ -144,7 +160,9 @@ def _stream(stream: IO[Any], observed_at: datetime | None) -> Document:
 def _seen(source: str, observed_at: datetime | None, name: str = "", modified: float | None = None) -> Seen:
     """The time of observation: what the caller says, else a time in the file's name, else the file's own."""
     if observed_at is not None:
-        return Seen(source, epoch_ms(observed_at.astimezone(UTC)), "caller")
+        if not isinstance(observed_at, datetime):
+            raise ArgumentError(f"observed_at must be a datetime, found {observed_at!r}")
+        return Seen(source, epoch_ms(observed_at), "caller")
     if found := _TIME_IN_NAME.search(name):
         day, hour, minute, second = found.groups()
         try:
@@ -165,8 +183,9 @@ def as_json(value: Any) -> bytes:
     """
     try:
         if isinstance(value, BaseModel):
-            return value.model_dump_json(by_alias=True).encode()
-        return to_json(value)
+            # Not straight to JSON: there NaN becomes null, and null is an answer.
+            value = value.model_dump(mode="json", by_alias=True)
+        return to_json(value, inf_nan_mode="constants")
     except (ValueError, TypeError, RecursionError) as error:
         raise Refusal("", f"not JSON: {error}") from None
 
@@ -176,32 +195,52 @@ def chunks(document: Document, progress: Progress | None = None) -> Iterator[byt
 
     Raises:
         OSError: The file cannot be opened or read, or what is compressed is damaged; the message says which.
-        SourceError: It is a Parquet file: no export, but perhaps a jobs table.
     """
-    with document.open() as raw:
-        magic = raw.read(4)
-        if magic == b"PAR1":
-            raise SourceError(f"{document.seen.source}: Parquet, not an export; read a jobs table with jobstats.read")
-        raw.seek(0)
-        read = _reader(raw, magic)
-        while chunk := _read(read, magic):
-            if progress:
-                progress(raw.tell(), document.size)
-            yield chunk
+    with document.open() as opened:
+        raw = opened if opened.seekable() else io.BytesIO(opened.read())
+        kind = _kind(raw)
+        done = 0
+        try:
+            read = _reader(raw, kind)
+            while chunk := read(_CHUNK):
+                done += len(chunk)
+                if progress:
+                    progress(raw.tell(), document.size)
+                yield chunk
+        except (EOFError, zlib.error, OSError) as error:
+            if kind == "zstd":
+                yield _last_of_zstd(raw, done)
+            raise OSError(f"{kind} damaged: {error}") from None
 
 
-def _reader(raw: IO[bytes], magic: bytes) -> Callable[[int], bytes]:
-    if magic[:2] == b"\x1f\x8b":
+def _kind(raw: IO[bytes]) -> str:
+    """How a file is compressed, by its first bytes."""
+    magic = raw.read(4)
+    raw.seek(0)
+    if magic == b"PAR1":
+        raise OSError("Parquet, not an export; a jobs table is read with jobstats.read")
+    return "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else "file"
+
+
+def _reader(raw: IO[bytes], kind: str) -> Callable[[int], bytes]:
+    if kind == "gzip":
         # The whole of a member is checked at its end only; read1 hands out what came before.
         return gzip.GzipFile(fileobj=raw).read1
-    if magic == b"\x28\xb5\x2f\xfd":
+    if kind == "zstd":
         return pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd").read
     return raw.read
 
 
-def _read(read: Callable[[int], bytes], magic: bytes) -> bytes:
-    kind = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd"}.get(magic[:2], "file")
+def _last_of_zstd(raw: IO[bytes], done: int) -> bytes:
+    """What lies between the last whole chunk and a damage: Arrow forgets it, so it is read again, byte by byte."""
+    raw.seek(0)
+    read = _reader(raw, "zstd")
+    found = bytearray()
     try:
-        return read(_CHUNK)
-    except (EOFError, zlib.error, OSError) as error:
-        raise OSError(f"{kind} damaged: {error}") from None
+        while done:
+            done -= len(read(min(done, _CHUNK)))
+        while byte := read(1):
+            found += byte
+    except OSError:
+        pass
+    return bytes(found)

@@ -68,16 +68,20 @@ class Report(BaseModel):
     tables: Tables
 
 
+class _Window(TypedDict):
+    since: datetime | None
+    until: datetime | None
+
+
 def build(loaded: Loaded, *, since: Moment = None, until: Moment = None) -> Report:
-    """All analyses of a report for the runs in [since, until).
+    """All analyses of a report for the runs in [since, until); what the data can tell is told of all of it.
 
     Raises:
         ArgumentError: A time that cannot be read.
     """
     jobs = loaded.jobs
-    first, last = _span(jobs, since, until)
-    every = _every(first, last)
-    window = _Window(since=since, until=until)
+    first, last, window = _span(jobs, since, until)
+    every = _every(window["since"] or first, window["until"] or last)
     latency, retries = queue_latency(jobs, **window), retry_rates(jobs, **window)
     tables = Tables(
         latency=queue_latency(jobs, by="connector", **window),
@@ -102,17 +106,13 @@ def build(loaded: Loaded, *, since: Moment = None, until: Moment = None) -> Repo
     )
 
 
-class _Window(TypedDict):
-    since: Moment
-    until: Moment
-
-
-def _span(jobs: pl.DataFrame, since: Moment, until: Moment) -> tuple[datetime | None, datetime | None]:
-    """When the first and the last run of the report that started became eligible."""
+def _span(jobs: pl.DataFrame, since: Moment, until: Moment) -> tuple[datetime | None, datetime | None, _Window]:
+    """When the first and the last run that started became eligible, and the window asked for as two instants."""
     started = ~nw.col("started_at").is_null()
     at = ("eligible_at", "created_at")
     asked = ask(jobs, where=started, at=at, taken=(), by=None, every=None, since=since, until=until)
-    return collected(asked.runs.select(first=nw.col("_at").min(), last=nw.col("_at").max())).row(0)
+    first, last = collected(asked.runs.select(first=nw.col("_at").min(), last=nw.col("_at").max())).row(0)
+    return first, last, _Window(since=asked.since, until=asked.until)
 
 
 def _every(first: datetime | None, last: datetime | None) -> str:

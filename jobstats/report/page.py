@@ -4,7 +4,6 @@ import base64
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
@@ -23,6 +22,7 @@ from jobstats.analysis.asking import Moment
 from jobstats.errors import SourceError
 from jobstats.ingest.loading import Loaded
 from jobstats.report.model import Report, build
+from jobstats.store import replace_file
 from jobstats.wording import safe
 
 _MOST_TABLE_ROWS = 100
@@ -74,10 +74,7 @@ def publish(report: Report, out: str | os.PathLike[str]) -> Path:
     target = Path(out) / "report.html"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, encoding="utf-8", newline="\n", delete=False) as file:
-            file.write(page)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, target)
+        replace_file(target, lambda path: Path(path).write_text(page, encoding="utf-8", newline="\n"))
     except OSError as error:
         raise SourceError(f"{out}: cannot be written: {error.strerror or error}") from error
     return target
@@ -126,7 +123,8 @@ def _sections(report: Report) -> list[_Section]:
         _Section(
             "reasons",
             "Failure reasons",
-            "The last error of each failed run, by when it ended. Errors that a retry overcame are counted beside, not among them.",
+            "The last error of each failed run, by when it ended. Errors that a retry overcame are counted beside, "
+            "not among them.",
             [_picture("Why runs failed", charts.failure_reasons, tables.reasons)],
         ),
     ]

@@ -24,6 +24,8 @@ ANALYSES = (js.queue_latency, js.retry_rates, js.failure_reasons)
         ({"every": "1 day"}, "every must be a number and one of"),
         ({"every": "0d"}, "every must be"),
         ({"every": 60}, "every must be"),
+        ({"every": "99999w"}, "at most 100 years"),
+        ({"since": "99999w"}, "at most 100 years"),
         ({"since": "yesterday"}, "since must be a datetime"),
         ({"until": 5}, "until must be a datetime"),
         ({"since": "2026-11-24", "until": "2026-11-23"}, "must lie before until"),

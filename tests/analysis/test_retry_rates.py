@@ -5,6 +5,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import jobstats as js
+from jobstats.timing import STALLED
 
 from ..factories import immediate, jobs
 
@@ -31,6 +32,11 @@ def test_five_runs_by_hand(five, engine, as_polars):
     # Wilson for 3 of 5 at 95 %, by hand: centre 0.5566, half width 0.3258.
     assert (row["retry_rate_low"], row["retry_rate_high"]) == pytest.approx((0.2307, 0.8824), abs=1e-4)
     assert row["is_estimable"]
+
+
+def test_a_stalled_run_was_done_again_although_attempts_say_one():
+    table = jobs(immediate("1"), immediate("2", state="failed", failedReason=STALLED))
+    assert js.retry_rates(table).select("n", "n_retried", "n_rerun").row(0) == (2, 0, 1)
 
 
 def test_without_completed_runs_rates_are_not_estimated(five):

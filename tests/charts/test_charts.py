@@ -146,6 +146,55 @@ def test_labels_are_data_and_not_trusted(dump, name):
         assert max(len(label) for label in re.findall(r'"label": "([^"]*)"', text)) <= 130
 
 
+def test_groups_that_shorten_to_one_label_keep_their_own_rows(dump):
+    names = pl.Series(["x" * 80 + "a", "x" * 80 + "b"])
+    jobs = dump.jobs.with_columns(connector=names.gather([i % 2 for i in range(len(dump.jobs))]))
+    labels = [row["label"] for row in values(draw("queue_latency", js.queue_latency(jobs, by="connector")))]
+    assert len(set(labels)) == 2
+
+
+def test_intervals_and_orders_are_those_of_the_table(dump):
+    table = js.retry_rates(dump.jobs, by="connector")
+    worst = table.sort("failure_rate_low", descending=True, nulls_last=True)["connector"][0]
+    spec = draw("retry_rates", table)
+    drawn = [
+        row
+        for data in spec["datasets"].values()
+        for row in data
+        if row.get("measure") == "failed" and row["label"] == worst
+    ]
+    row = table.filter(pl.col("connector") == worst).row(0, named=True)
+    assert [(drawn[0]["low"], drawn[0]["rate"], drawn[0]["high"])] == [
+        (row["failure_rate_low"], row["failure_rate"], row["failure_rate_high"])
+    ]
+    assert drawn[0]["rank"] == 0
+
+
+def test_the_slowest_panels_are_shown(dump):
+    table = js.queue_latency(dump.jobs, by="connector", every="1m")
+    shown = {row["label"] for row in values(draw("queue_latency", table))}
+    worst = table.group_by("connector").agg(pl.col("p95_ms").max()).sort("p95_ms", descending=True)["connector"]
+    assert shown == set(worst.head(12))
+
+
+def test_minutes_are_said_as_minutes():
+    table = pl.DataFrame(
+        {"p50_ms": [50_000.0], "p99_ms": [400_000.0], "max_ms": [9], "n": [3], "n_excluded": [0], "n_waiting": [0]}
+    )
+    svg = vl_convert.vegalite_to_svg(js.charts.queue_latency(table).to_json())
+    assert {"30 s", "1 min", "10 min"} <= set(re.findall(r">([^<>]+)</text>", svg))
+
+
+def test_windows_with_many_open_runs_are_not_drawn(dump):
+    table = js.retry_rates(dump.jobs, every="15s")
+    spec = draw("retry_rates", table)
+    open_too_far = table.filter(pl.col("n_open") > 0.1 * (pl.col("n") + pl.col("n_open")))
+    assert len(open_too_far) > 0
+    assert f"{len(open_too_far)} window" in spec["title"]["subtitle"]
+    hidden = [row for row in values(spec) if row["rate"] is None and row["n"] > 0]
+    assert len(hidden) == 2 * len(open_too_far.filter(pl.col("n") > 0))
+
+
 @pytest.mark.parametrize("name", ANALYSES)
 def test_another_table_is_refused(dump, name):
     for wrong in (dump.jobs, pl.DataFrame({"x": [1]}), [1]):

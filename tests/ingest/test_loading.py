@@ -1,7 +1,8 @@
 import gzip
 import io
 import json
-from datetime import UTC, datetime
+import os
+from datetime import UTC, datetime, timedelta, timezone
 
 import polars as pl
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from pydantic import BaseModel
 
 import jobstats as js
 from jobstats.table import SCHEMA
@@ -193,7 +195,8 @@ def test_long_and_undecodable_texts_are_kept_bounded():
     _, rejects = js.load(text)
     assert rejects["raw_bytes"][0] == len(text)
     assert rejects["raw"][0].startswith('{"name": "\\xffxxx')
-    assert len(rejects["raw"][0]) < 2_100
+    assert len(rejects["raw"][0]) == 2_000
+    assert js.load(b"x" * 1999 + "é".encode() + b"y").rejects["raw"][0] == "x" * 1999 + "é"
 
 
 @pytest.mark.parametrize("wrapping", wrappings([b"{}"]))
@@ -216,6 +219,73 @@ def test_a_damaged_archive_keeps_what_could_be_read(lines, compress):
     assert len(loaded.jobs) > 300
     assert "damaged" in loaded.rejects["reason"][-1]
     assert loaded.rejects["reason"].len() <= 2
+
+
+def test_records_behind_a_damaged_element_are_found_again(few):
+    broken = b"[" + b",".join(
+        [*few[:3], b'{"id":nope}', *few[3:20], b'{"x":' + b"9" * 5_000 + b"}", *few[20:], b'{"cut']
+    )
+    jobs, rejects = js.load(broken)
+    assert len(jobs) == len(few)
+    assert rejects.select("index", "raw_bytes").rows() == [(3, 11), (21, 5_006), (len(few) + 2, 5)]
+
+
+def test_a_whole_archive_with_something_behind_it_is_read(few):
+    for compress in (gzip.compress, zstd):
+        loaded = js.load(compress(b"\n".join(few) + b"\n") + b"garbage")
+        assert (len(loaded.jobs), len(loaded.rejects)) == (len(few), 1)
+
+
+def test_an_array_named_twice_is_not_cut_at_the_wrong_place(few):
+    text = b'{"success":true,"data":[{"id":"FIRST"},{"id":"FIRST2"}],"data":[{"id":"SECOND"}]}'
+    assert js.load(text).rejects["raw"].to_list() == [text.decode()]
+
+
+def test_numbers_json_has_not_are_refused_in_models_too():
+    class Loose(BaseModel):
+        name: str = "n"
+        progress: float | None = None
+
+    _, rejects = js.load(Loose(progress=float("nan")))
+    assert rejects["reason"][0].startswith("not JSON")
+
+
+def test_progress_is_reported(few, tmp_path):
+    (tmp_path / "x.json").write_bytes(b"\n".join(few))
+    told = []
+    js.load(tmp_path, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (len(b"\n".join(few)),) * 2
+
+
+def test_pipes_links_and_odd_names(few, tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/b\udcff.json").write_bytes(few[0])
+    (tmp_path / "link").symlink_to(tmp_path / "deep")
+    (tmp_path / "nowhere.json").symlink_to(tmp_path / "gone")
+    (tmp_path / ".hidden.json").write_bytes(few[0])
+    os.mkfifo(tmp_path / "fifo.json")
+    loaded = js.load(tmp_path)
+    assert loaded.jobs["source"].to_list() == [f"{tmp_path}/deep/b\\xff.json"]
+    assert loaded.rejects["reason"].to_list() == ["No such file or directory"]
+    assert [name.rsplit("/", 1)[1] for name in loaded.skipped] == [".hidden.json", "fifo.json", "link"]
+    reader, writer = os.pipe()
+    os.write(writer, few[0])
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        assert len(js.load(pipe).jobs) == 1
+
+
+def test_many_rows_are_collected_in_pieces(few, monkeypatch):
+    monkeypatch.setattr("jobstats.ingest.loading._ROWS_PER_FRAME", 3)
+    assert len(js.load(b"\n".join(few)).jobs) == len(few)
+
+
+def test_a_time_without_a_zone_is_utc_here_too(few):
+    for seen in (datetime(2026, 11, 23, 15), datetime(2026, 11, 23, 15, tzinfo=UTC)):
+        assert js.load(few[0], observed_at=seen).jobs["observed_at"][0] == datetime(2026, 11, 23, 15, tzinfo=UTC)
+    for wrong in ("2026-11-23", datetime.min.replace(tzinfo=timezone(timedelta(hours=9)))):
+        with pytest.raises(js.ArgumentError):
+            js.load(few[0], observed_at=wrong)
 
 
 def test_a_file_that_vanishes_is_a_reject(few, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import html
 import re
 from datetime import datetime
@@ -39,6 +40,30 @@ def test_the_page_says_what_the_analyses_say(written, dump):
     for message in js.quality(*dump)["message"]:
         assert message in text
     assert text.index("can and cannot tell") < text.index("Key figures")
+
+
+def test_the_style_is_the_one_the_policy_allows(written):
+    style = re.search(r"<style>(.*?)</style>", written, re.DOTALL)[1]
+    assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in written
+
+
+def test_headlines_name_the_worst(dump):
+    latency = js.queue_latency(dump.jobs, by="connector").filter(pl.col("n") >= 59).sort("p95_ms", descending=True)
+    failing = js.retry_rates(dump.jobs, by="connector").sort("failure_rate_low", descending=True)
+    slowest, most_failing, most_frequent = build(dump).headlines
+    assert slowest.startswith(f"Slowest to start: {latency['connector'][0]},")
+    assert most_failing.startswith(
+        f"Fails most: {failing['connector'][0]}, {failing['failure_rate'][0]:.1%}".replace("%", " %")
+    )
+    assert "Request failed with status code 429 (18 failed runs, " in most_frequent
+
+
+def test_nothing_is_said_to_fail_that_never_failed():
+    for n in (1, 10, 13, 34):
+        assert not any(
+            "Fails most" in headline
+            for headline in build(js.Loaded.of(jobs(*(immediate(str(i)) for i in range(n))))).headlines
+        )
 
 
 def test_the_same_data_gives_the_same_bytes(dump, written, tmp_path):
@@ -85,6 +110,7 @@ def test_windows_suit_the_span(days, every):
 
 
 HOSTILE = [
+    "bad \uffff byte",
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
     "\u202egnp",
