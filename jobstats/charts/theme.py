@@ -16,6 +16,7 @@ BLUE, ORANGE, INK, GREY = "#0072b2", "#c8500a", "#1c2430", "#5c6570"
 MOST_ROWS = 5_000
 MOST_GROUPS = 40
 MOST_PANELS = 12
+_LINE_CHARACTERS = 95
 
 _TICKS_MS = [
     *(1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000),
@@ -138,7 +139,14 @@ def newest(table: pl.DataFrame, panels: int, notes: list[str]) -> pl.DataFrame:
 
 def title(text: str, *notes: str) -> alt.TitleParams:
     """What is shown, and under it what is counted."""
-    return alt.TitleParams(text, subtitle=" · ".join(note for note in notes if note))
+    lines = [""]
+    for note in notes:
+        joined = f"{lines[-1]} · {note}" if lines[-1] else note
+        if len(joined) <= _LINE_CHARACTERS:
+            lines[-1] = joined
+        else:
+            lines.append(note)
+    return alt.TitleParams(text, subtitle=lines)
 
 
 def by_words(columns: Sequence[str]) -> str:

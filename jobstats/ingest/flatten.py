@@ -25,6 +25,30 @@ def flatten(record: dict[str, Any], job: JobStatus, seen: Seen) -> tuple[Any, ..
         Refusal: A number in progress or in nested JSON is beyond the range of a double.
     """
     data, exported = job.data, record["data"]
+    config = exported.get("scheduleConfig", exported.get("schedule_config"))
+    return row(
+        job,
+        progress=progress_columns(job.progress),
+        schedule=schedule_columns(config, data.schedule_config),
+        requested_ms=epoch_ms(data.timestamp),
+        metadata=json_text(data.metadata, "data.metadata"),
+        extra=json_text(_extra(job), ""),
+        seen=seen,
+    )
+
+
+def row(
+    job: Any,
+    *,
+    progress: tuple[Any, ...],
+    schedule: tuple[Any, ...],
+    requested_ms: int,
+    metadata: str | None,
+    extra: str | None,
+    seen: Seen,
+) -> tuple[Any, ...]:
+    """The order of ``table.RECORD_COLUMNS``, for the contract's model and for any object with the same attributes."""
+    data = job.data
     return (
         job.id,
         job.name,
@@ -39,11 +63,11 @@ def flatten(record: dict[str, Any], job: JobStatus, seen: Seen) -> tuple[Any, ..
         job.processed_on,
         job.finished_on,
         job.delay,
-        *progress_columns(job.progress),
-        *schedule_columns(exported.get("scheduleConfig", exported.get("schedule_config")), data.schedule_config),
-        epoch_ms(data.timestamp),
-        json_text(data.metadata, "data.metadata"),
-        json_text(_extra(job), ""),
+        *progress,
+        *schedule,
+        requested_ms,
+        metadata,
+        extra,
         seen.observed_ms,
         seen.observed_from,
         seen.source,

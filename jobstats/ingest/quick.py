@@ -13,6 +13,7 @@ from msgspec import DecodeError, Meta, Raw, Struct
 from msgspec.json import Decoder
 
 from jobstats.contract import LAST_MS, MOST_ATTEMPTS, Refusal, decode, parse_instant, parse_schedule
+from jobstats.ingest import flatten
 from jobstats.ingest.flatten import Seen, json_text, progress_columns, schedule_columns
 from jobstats.table import epoch_ms
 
@@ -93,28 +94,14 @@ def row(line: bytes, seen: Seen) -> tuple[Any, ...] | None:
     try:
         job = _record(line)
         data = job.data
-        return (
-            job.id,
-            job.name,
-            data.org_id,
-            data.user_id,
-            data.connector,
-            data.connector_id,
-            job.state,
-            job.attempts_made,
-            job.failed_reason,
-            job.timestamp,
-            job.processed_on,
-            job.finished_on,
-            job.delay,
-            *_progress[bytes(job.progress)],
-            *_schedules[bytes(data.schedule_config)],
-            _instants[data.timestamp],
-            None if data.metadata is _NULL else _metadata(bytes(data.metadata)),
-            None,
-            seen.observed_ms,
-            seen.observed_from,
-            seen.source,
+        return flatten.row(
+            job,
+            progress=_progress[bytes(job.progress)],
+            schedule=_schedules[bytes(data.schedule_config)],
+            requested_ms=_instants[data.timestamp],
+            metadata=None if data.metadata is _NULL else _metadata(bytes(data.metadata)),
+            extra=None,
+            seen=seen,
         )
     except (DecodeError, UnicodeDecodeError, RecursionError, Refusal):
         return None

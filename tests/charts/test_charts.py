@@ -22,6 +22,10 @@ def draw(name: str, table) -> dict:
     return getattr(js.charts, name)(table).to_dict()
 
 
+def subtitle(spec: dict) -> str:
+    return " · ".join(spec["title"]["subtitle"])
+
+
 def rows(spec: dict) -> int:
     return sum(len(data) for data in spec.get("datasets", {}).values())
 
@@ -45,7 +49,7 @@ def test_every_table_can_be_drawn(request, data, name, form):
     spec = draw(name, ANALYSES[name](jobs, **FORMS[form]))
     svg = vl_convert.vegalite_to_svg(json.dumps(spec))
     assert "NaN" not in svg
-    assert re.search(r"n = [\d,]+", spec["title"]["subtitle"])
+    assert re.search(r"n = [\d,]+", subtitle(spec))
     for node in nodes(spec):
         if isinstance(node, dict) and node.get("type") == "temporal" and "timeUnit" not in node:
             assert node["scale"]["type"] == "utc"
@@ -69,7 +73,7 @@ def test_windows_that_do_not_fit_are_said():
     )
     spec = draw("queue_latency", table)
     assert rows(spec) == 5_000
-    assert "newest 5,000 of 6,000 windows" in spec["title"]["subtitle"]
+    assert "newest 5,000 of 6,000 windows" in subtitle(spec)
 
 
 def test_the_ladder_draws_the_table_worst_first(dump):
@@ -104,7 +108,7 @@ def test_marks_in_the_picture_are_the_rows_of_the_table(dump):
 def test_rates_not_estimated_are_said_and_not_drawn(polls):
     for arguments in ({"by": "connector"}, {"every": "1m"}):
         spec = draw("retry_rates", js.retry_rates(polls.jobs, **arguments))
-        assert "rates cannot be estimated" in spec["title"]["subtitle"]
+        assert "rates cannot be estimated" in subtitle(spec)
         assert "%" not in json.dumps(values(spec))
 
 
@@ -190,7 +194,7 @@ def test_windows_with_many_open_runs_are_not_drawn(dump):
     spec = draw("retry_rates", table)
     open_too_far = table.filter(pl.col("n_open") > 0.1 * (pl.col("n") + pl.col("n_open")))
     assert len(open_too_far) > 0
-    assert f"{len(open_too_far)} window" in spec["title"]["subtitle"]
+    assert f"{len(open_too_far)} window" in subtitle(spec)
     hidden = [row for row in values(spec) if row["rate"] is None and row["n"] > 0]
     assert len(hidden) == 2 * len(open_too_far.filter(pl.col("n") > 0))
 
@@ -207,7 +211,7 @@ def test_an_empty_table_is_drawn_empty(dump, name):
     for arguments in ({}, {"by": "connector"}, {"every": "1h"}):
         spec = draw(name, ANALYSES[name](dump.jobs.head(0), **arguments))
         vl_convert.vegalite_to_svg(json.dumps(spec))
-        assert "n = 0" in spec["title"]["subtitle"]
+        assert "n = 0" in subtitle(spec)
 
 
 def test_charts_can_be_put_together(dump):
