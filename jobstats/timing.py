@@ -62,7 +62,13 @@ _FACTS = (
     *("schedule_type", "schedule_cron", "schedule_every_ms", "schedule_at", "requested_at", "observed_at"),
     *("schedule_key", "iteration_at", "is_ended", "attempts", "is_retried", "is_torn"),
 )
-"""What the conclusions rest on; the rest of a record is carried around them, not through them."""
+"""What the conclusions rest on; the rest of a record is carried around them, not through them.
+
+On the way, a frame of runs gains columns of its own: ``_observed_eligible``, ``_first_start`` (earliest and
+``_last_first_start`` latest start that any record shows for the first attempt) and ``_last_start`` (of any attempt) from
+all records of the run; ``_offset_ms`` (interval schedules), ``_successor`` (creation of the next run seen), ``_period``
+(at most the time to the next run there was) and ``_is_overtaken`` from the other runs.
+"""
 
 
 def _ms(expression: pl.Expr) -> pl.Expr:
@@ -253,11 +259,11 @@ def _interval_offsets(runs: pl.DataFrame) -> pl.DataFrame:
         pl.when(pl.lit(server_adds_none)).then(0),
     )
     offset = pl.when("_is_first").then(0).otherwise(learned.round().cast(pl.Int64))
-    return ordered.select("_row", _offset_ms=pl.when(offset.abs() > OFFSET_NOISE_MS).then(offset).otherwise(offset * 0))
+    return ordered.select("_row", _offset_ms=pl.when(offset.abs() <= OFFSET_NOISE_MS).then(0).otherwise(offset))
 
 
 def _add_successor(runs: pl.DataFrame) -> pl.DataFrame:
-    """When the next run of the schedule was created, and whether it surely is the next one."""
+    """When the next run of the schedule that was seen was created, and how soon the true next one was due at least."""
     ordered = runs.filter(pl.col("schedule_key").is_not_null()).sort("_schedule", "iteration_at", "created_at", "_row")
     ordered = ordered.with_columns(
         _successor=pl.col("created_at").shift(-1).over("_schedule"),
