@@ -64,10 +64,10 @@ _FACTS = (
 )
 """What the conclusions rest on; the rest of a record is carried around them, not through them.
 
-On the way, a frame of runs gains columns of its own: ``_observed_eligible``, ``_first_start`` (earliest and
-``_last_first_start`` latest start that any record shows for the first attempt) and ``_last_start`` (of any attempt) from
-all records of the run; ``_offset_ms`` (interval schedules), ``_successor`` (creation of the next run seen), ``_period``
-(at most the time to the next run there was) and ``_is_overtaken`` from the other runs.
+On the way, a frame of runs gains columns of its own. From all records of a run: ``_observed_eligible``; the earliest
+and latest start that any record shows for the first attempt, ``_first_start`` and ``_last_first_start``; and
+``_last_start``, of any attempt. From the other runs: ``_offset_ms`` (interval schedules), ``_successor`` (creation of
+the next run seen), ``_period`` (at most the time to the next run there was) and ``_is_overtaken``.
 """
 
 
