@@ -10,8 +10,10 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
-from itertools import chain
 from typing import Any, NamedTuple
+
+from msgspec import DecodeError, Raw, Struct
+from msgspec.json import Decoder
 
 from jobstats.contract import Refusal, decode
 
@@ -45,6 +47,15 @@ class Row(NamedTuple):
     values: tuple[Any, ...]
 
 
+class _Envelope(Struct, forbid_unknown_fields=True):
+    success: bool
+    message: str | None = None
+    data: list[Raw] | None = None
+
+
+_ARRAY = Decoder(list[Raw]).decode
+_ENVELOPE = Decoder(_Envelope).decode
+
 Found = Item | Empty | Row
 Quick = Callable[[bytes], tuple[Any, ...] | None]
 
@@ -58,15 +69,53 @@ def split(pieces: Iterable[bytes], quick: Quick) -> Iterator[Found]:
     first = next((line for line in lines if line[1].strip(_BLANK)), None)
     if first is None:
         return
-    if first[1].startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        yield _damage(first[1], first[0], None, "UTF-16 or UTF-32 text; save it as UTF-8")
+    number, text = first
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        yield _damage(text, number, None, "UTF-16 or UTF-32 text; save it as UTF-8")
         return
     try:
-        decode(first[1])
+        found = _read(text, number, quick)
     except Refusal:
         yield from _document([first, *lines], quick)
     else:
-        yield from _line_by_line(chain([first], lines), quick)
+        yield from found
+        yield from _line_by_line(lines, quick)
+
+
+def _read(text: bytes, line: int | None, quick: Quick) -> Iterator[Found]:
+    """What one JSON text holds, each part decoded as late as can be.
+
+    Raises:
+        Refusal: It is not JSON.
+    """
+    if (values := quick(text)) is not None:
+        return iter((Row(values),))
+    text = text.strip(_BLANK)
+    try:
+        if text.startswith(b"["):
+            return _of_array(_ARRAY(text), line, quick)
+        if text.startswith(b'{"success"') and (elements := _ENVELOPE(text).data):
+            return _of_array(elements, line, quick)
+    except DecodeError:
+        pass  # another shape, or no JSON: the contract says which
+    return contained(decode(text), partial(bytes, text), line)
+
+
+def _of_array(elements: list[Raw], line: int | None, quick: Quick) -> Iterator[Found]:
+    for index, element in enumerate(elements):
+        text = bytes(element)
+        if (values := quick(text)) is not None:
+            yield Row(values)
+            continue
+        try:
+            value = decode(text)
+        except Refusal as refusal:
+            yield _damage(text, line, index, refusal.reason)
+            continue
+        if is_envelope(value):
+            yield from contained(value, partial(bytes, text), line)
+        else:
+            yield Item(value, partial(bytes, text), line, index)
 
 
 def contained(value: Any, text: Callable[[], bytes], line: int | None) -> Iterator[Found]:
@@ -128,26 +177,23 @@ def _without_bom(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _line_by_line(lines: Iterable[tuple[int, bytes]], quick: Quick) -> Iterator[Found]:
-    for number, raw in lines:
-        if (values := quick(raw)) is not None:
+    for number, line in lines:
+        if (values := quick(line)) is not None:
             yield Row(values)
-            continue
-        line = raw.strip(_BLANK)
-        if not line:
-            continue
-        try:
-            value = decode(line)
-        except Refusal as refusal:
-            yield _damage(line, number, None, refusal.reason)
-        else:
-            yield from contained(value, partial(bytes, line), number)
+        elif text := line.strip(_BLANK):
+            try:
+                found = _read(text, number, quick)
+            except Refusal as refusal:
+                yield _damage(text, number, None, refusal.reason)
+            else:
+                yield from found
 
 
 def _document(lines: list[tuple[int, bytes]], quick: Quick) -> Iterator[Found]:
     """One JSON value over many lines; failing that, what can be saved of it; failing that, broken lines."""
     whole = b"\n".join(line for _, line in lines).strip(_BLANK)
     try:
-        value = decode(whole)
+        found = _read(whole, lines[0][0], quick)
     except Refusal as refusal:
         if _array_start(_as_text(whole)) is not None:
             yield from _saved(_as_text(whole), refusal.reason)
@@ -156,7 +202,7 @@ def _document(lines: list[tuple[int, bytes]], quick: Quick) -> Iterator[Found]:
         else:
             yield _damage(whole, lines[0][0], None, refusal.reason)
     else:
-        yield from contained(value, partial(bytes, whole), lines[0][0])
+        yield from found
 
 
 def _are_records(lines: list[tuple[int, bytes]]) -> bool:

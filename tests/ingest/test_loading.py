@@ -236,9 +236,21 @@ def test_a_whole_archive_with_something_behind_it_is_read(few):
         assert (len(loaded.jobs), len(loaded.rejects)) == (len(few), 1)
 
 
-def test_an_array_named_twice_is_not_cut_at_the_wrong_place(few):
+def test_a_reject_shows_the_text_that_was_judged_whatever_stands_before(few):
+    # Of two keys of one name the last counts, as in every JavaScript engine.
     text = b'{"success":true,"data":[{"id":"FIRST"},{"id":"FIRST2"}],"data":[{"id":"SECOND"}]}'
-    assert js.load(text).rejects["raw"].to_list() == [text.decode()]
+    assert js.load(text).rejects["raw"].to_list() == ['{"id":"SECOND"}']
+    assert js.load(text.replace(b'"success":true', b'"extra":1')).rejects["raw"].to_list() == [
+        text.replace(b'"success":true', b'"extra":1').decode()
+    ]
+
+
+def test_envelopes_may_stand_in_an_array(few):
+    envelope = b'{"success":true,"message":"m","data":[' + few[0] + b"]}"
+    loaded = js.load(
+        b"[" + b",".join([envelope, few[1], b'{"success":false,"message":"none","data":null}', b"[]"]) + b"]"
+    )
+    assert (len(loaded.jobs), loaded.n_without_records, len(loaded.rejects)) == (2, 1, 1)
 
 
 def test_numbers_json_has_not_are_refused_in_models_too():
