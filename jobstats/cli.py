@@ -1,6 +1,7 @@
 """The command line: arguments and exit codes. Each command is a thin line over one function of the library.
 
-Exit codes: 0 done, 1 crash, 2 usage, 4 no usable input. The result goes to stdout, everything else to stderr.
+Exit codes: 0 done, 1 crash, 2 usage, 3 a gate the caller asked for was not passed (the output is written), 4 no usable
+input. The result goes to stdout, everything else to stderr.
 """
 
 import csv
@@ -13,9 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from jobstats.errors import ArgumentError, JobstatsError, SourceError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from jobstats.ingest.loading import Loaded
 
-CRASH, USAGE, NO_INPUT, INTERRUPTED = 1, 2, 4, 130
+CRASH, USAGE, GATE, NO_INPUT, INTERRUPTED = 1, 2, 3, 4, 130
 _PROGRESS_BYTES = 20_000_000
 
 app = App(
@@ -35,7 +36,13 @@ app = App(
 
 
 @app.command
-def load(*source: str, to: str, observed_at: datetime | None = None) -> None:
+def load(
+    *source: str,
+    to: str,
+    observed_at: datetime | None = None,
+    strict: Annotated[bool, Parameter(negative=())] = False,
+    max_reject_rate: float | None = None,
+) -> int:
     """Load exports and write them as a Parquet file, with the rejects beside it.
 
     Parameters
@@ -46,8 +53,16 @@ def load(*source: str, to: str, observed_at: datetime | None = None) -> None:
         A .parquet file, or a folder for jobs.parquet and rejects.parquet.
     observed_at
         When the records were exported, if neither the file's name nor its time says so.
+    strict
+        Exit 3 if any record was rejected; the files are written all the same.
+    max_reject_rate
+        Exit 3 if more than this share of the records was rejected, such as 0.001.
     """
     from jobstats.store import write
+
+    limit = 0.0 if strict else max_reject_rate
+    if limit is not None and not 0 <= limit <= 1:
+        raise ArgumentError(f"--max-reject-rate must lie between 0 and 1, found {limit}")
 
     begun = time.perf_counter()
     loaded = _load(source, observed_at)
@@ -55,6 +70,8 @@ def load(*source: str, to: str, observed_at: datetime | None = None) -> None:
     path = write(loaded, to)
     _say(_counted(loaded, time.perf_counter() - begun))
     print(path)
+    rate = len(loaded.rejects) / loaded.n_records
+    return _fail(f"{rate:.2%} of the records were rejected", GATE) if limit is not None and rate > limit else 0
 
 
 @app.command
@@ -119,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         if sys.stdout:
             sys.stdout.flush()
     except (CycloptsError, ArgumentError) as error:
@@ -134,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"cannot write: {error.strerror or error}", CRASH)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
-    return 0
+    return code or 0
 
 
 def _read(source: tuple[str, ...]) -> "Loaded":
@@ -176,7 +193,8 @@ def _counted(loaded: "Loaded", seconds: float) -> str:
 
     lines = [
         f"{plural(loaded.n_records, 'record')} from {plural(loaded.n_files, 'file')}: "
-        f"{len(loaded.jobs):,} accepted, {len(loaded.rejects):,} rejected, {seconds:.1f} s"
+        f"{len(loaded.jobs):,} accepted, {len(loaded.rejects):,} rejected, {seconds:.1f} s, "
+        f"{loaded.n_bytes / seconds / 1e6:,.0f} MB/s"
     ]
     lines += [f"  rejected {row['n']:,}: {safe(row['reason'], 300)}" for row in by_reason(loaded.rejects).to_dicts()]
     if loaded.n_without_records:

@@ -173,6 +173,24 @@ def test_rejects_are_said(run, tmp_path):
     assert run("query", tmp_path / "x.parquet", "select line, field from rejects")[1] == "line,field\n2,state\n"
 
 
+@pytest.mark.parametrize(
+    ("gate", "code"),
+    [
+        ([], 0),
+        (["--strict"], 3),
+        (["--max-reject-rate", "0.4"], 3),
+        (["--max-reject-rate", "0.5"], 0),
+        (["--max-reject-rate", "50"], 2),
+    ],
+)
+def test_a_gate_that_is_not_passed_still_writes(run, tmp_path, gate, code):
+    (tmp_path / "x.ndjson").write_text(json.dumps(record()) + "\n" + json.dumps(record(state=5)) + "\n")
+    got, _, err = run("load", tmp_path / "x.ndjson", "--to", tmp_path / "x.parquet", *gate)
+    assert got == code
+    assert (tmp_path / "x.parquet").exists() == (code != 2)
+    assert ("50.00% of the records were rejected" in err) == (code == 3)
+
+
 def test_a_reader_that_goes_away_is_no_crash(root):
     command = [sys.executable, "-m", "jobstats.cli", "query", DUMP, "select * from jobs"]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -28,6 +28,8 @@ class Loaded:
     jobs: pl.DataFrame
     rejects: pl.DataFrame
     n_files: int = 0
+    n_bytes: int = 0
+    """Bytes of these files, compressed as they are."""
     n_without_records: int = 0
     """Envelopes that answer without records: error bodies, 404s, organisations without jobs."""
     skipped: tuple[str, ...] = ()
@@ -70,6 +72,7 @@ class _Tally:
     skipped: list[str] = field(default_factory=list)
     n_items: int = 0
     n_files: int = 0
+    n_bytes: int = 0
     n_empty: int = 0
 
     def flush(self) -> None:
@@ -112,7 +115,9 @@ def load(source: Any, *, observed_at: datetime | None = None, progress: Progress
         if isinstance(document, Skipped):
             tally.skipped.append(document.path)
             continue
-        tally.n_files += isinstance(document, Document)
+        if isinstance(document, Document):
+            tally.n_files += 1
+            tally.n_bytes += document.size
         for item in _items(document, progress):
             _judge(item, document.seen, tally)
     tally.flush()
@@ -120,7 +125,7 @@ def load(source: Any, *, observed_at: datetime | None = None, progress: Progress
     refused = rejected.frame(tally.refused)
     if len(jobs) + len(refused) != tally.n_items:
         raise AssertionError(f"{tally.n_items} records in, {len(jobs)} accepted and {len(refused)} rejected out")
-    return Loaded(jobs, refused, tally.n_files, tally.n_empty, tuple(tally.skipped))
+    return Loaded(jobs, refused, tally.n_files, tally.n_bytes, tally.n_empty, tuple(tally.skipped))
 
 
 def _items(document: Document | Objects, progress: Progress | None) -> Iterator[Found]:
