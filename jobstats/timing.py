@@ -242,17 +242,26 @@ def _interval_offsets(runs: pl.DataFrame) -> pl.DataFrame:
     )
     is_first = _ms(pl.col("created_at") - pl.col("requested_at")).is_between(-FIRST_RUN_MS, FIRST_RUN_MS)
     previous = pl.col("iteration_at").shift(1).over("_schedule")
+    # Only the true second run was created when the first one started; runs between the two would stretch the offset.
+    # Where a retry hides that start, the shortest spacing of several stands for it.
+    first_start = pl.col("_first_start").shift(1).over("_schedule")
+    is_created_then = _ms(pl.col("created_at") - first_start).is_between(-RERUN_MS, RERUN_MS)
+    spacing = _ms(pl.col("iteration_at") - previous)
+    is_next_slot = (spacing == spacing.min().over("_schedule")) & (spacing.count().over("_schedule") > 1)
+    follows_first = pl.col("_is_first").shift(1).over("_schedule") & pl.when(first_start.is_null()).then(
+        is_next_slot
+    ).otherwise(is_created_then)
     ordered = ordered.with_columns(_is_first=is_first).with_columns(
         _seen=pl.when(~pl.col("_is_first")).then(_ms(pl.col("_observed_eligible") - pl.col("iteration_at"))),
-        _fixed=pl.when(~pl.col("_is_first") & pl.col("_is_first").shift(1).over("_schedule")).then(
-            _ms(pl.col("created_at") - previous)
-        ),
-        _slot=_ms(pl.col("iteration_at") - previous),
+        _fixed=pl.when(~pl.col("_is_first") & follows_first).then(_ms(pl.col("created_at") - previous)),
     )
     seen: list[int] = ordered["_seen"].drop_nulls().to_list()
     server_adds_offsets = bool(seen) and median(seen) > OFFSET_NOISE_MS
     server_adds_none = bool(seen) and max(seen) <= OFFSET_NOISE_MS
-    fixed = pl.when(pl.lit(server_adds_offsets) & pl.col("_fixed").is_between(0, pl.col("_slot"))).then("_fixed")
+    # No run starts before it is due, so the offset is no longer than the soonest start of any later run after its slot.
+    soonest = pl.when(~pl.col("_is_first")).then(_ms(pl.col("_last_start") - pl.col("iteration_at")))
+    is_possible = pl.col("_fixed").is_between(0, soonest.min().over("_schedule") + RERUN_MS)
+    fixed = pl.when(pl.lit(server_adds_offsets) & is_possible).then("_fixed")
     learned = pl.coalesce(
         pl.col("_seen").median().over("_schedule"),
         fixed.max().over("_schedule"),
@@ -324,14 +333,15 @@ def _add_started(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _add_overtaken(runs: pl.DataFrame) -> pl.DataFrame:
-    """Whether runs of the same organisation that were due later started first, where no successor tells the start."""
+    """Whether runs of the same organisation that were due later started first, where no successor confirms the start."""
     started = runs.filter(pl.col("started_at").is_not_null() & pl.col("eligible_at").is_not_null())
     due_later = (
         started.select("org_id", "started_at", _due="eligible_at")
         .sort("org_id", "_due", "started_at")
         .select("org_id", "_due", _earliest=pl.col("started_at").reverse().cum_min().reverse().over("org_id"))
     )
-    alone = started.filter(pl.col("_successor").is_null()).select(
+    confirmed = _ms(pl.col("started_at") - pl.col("_successor")).is_between(-RERUN_MS, RERUN_MS)
+    alone = started.filter(~confirmed.fill_null(False)).select(
         "_row", "org_id", "started_at", _due=_after("eligible_at", pl.lit(DUE_WELL_AFTER_MS))
     )
     overtaken = alone.sort("_due", "_row").join_asof(

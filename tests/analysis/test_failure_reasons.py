@@ -4,7 +4,7 @@ from polars.testing import assert_frame_equal
 import jobstats as js
 from jobstats.reasons import NO_REASON
 
-from ..factories import immediate, jobs
+from ..factories import T0, immediate, jobs
 
 
 @pytest.fixture
@@ -33,6 +33,14 @@ def test_seven_runs_by_hand(failures, engine, as_polars):
         ("Request failed with status code 429", 0.25, 1, 1, 1, 1),
         (NO_REASON, 0.25, 1, 0, 1, 1),
     ]
+
+
+def test_a_reason_is_seen_from_its_first_to_its_last_time():
+    def failed(n):
+        return immediate(str(n), timestamp=T0 + n, finishedOn=T0 + n + 600, state="failed", failedReason="no")
+
+    row = js.failure_reasons(jobs(failed(0), failed(50), failed(20))).row(0, named=True)
+    assert [row[name].timestamp() * 1000 for name in ("first_seen_at", "last_seen_at")] == [T0 + 600, T0 + 650]
 
 
 def test_the_error_of_a_completed_run_is_no_failure(dump):

@@ -52,6 +52,23 @@ def test_runs_still_waiting_or_under_way_are_said(dump):
     }
 
 
+@pytest.mark.parametrize(("n", "severity"), [(200, "note"), (20, "warning")])
+def test_a_doubt_about_few_runs_is_a_note(n, severity):
+    table = jobs(
+        record(id="early", processedOn=T0 - 5, timestamp=T0, data={"orgId": "o2"}),
+        *(immediate(str(i)) for i in range(n - 1)),
+    )
+    assert js.quality(table).filter(pl.col("check") == "clock_skew")["severity"].to_list() == [severity]
+
+
+@pytest.mark.parametrize(("n_open", "check"), [(1, "ends_unseen"), (2, "outcomes_missing")])
+def test_outcomes_are_missing_when_fewer_ends_are_seen_than_not(n_open, check):
+    under_way = [immediate(f"a{n}", state="active", attemptsMade=0, finishedOn=None) for n in range(n_open)]
+    table = jobs(immediate("1"), *under_way)
+    assert found(table)[check] == n_open
+    assert js.retry_rates(table)["is_estimable"][0] == (check == "ends_unseen")
+
+
 def test_rejects_are_counted():
     loaded = js.load([record(), {"name": "bad"}])
     assert found(*loaded)["rejects"] == 1

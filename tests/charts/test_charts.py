@@ -181,6 +181,12 @@ def test_the_slowest_panels_are_shown(dump):
     assert shown == set(worst.head(12))
 
 
+def test_only_the_most_frequent_reasons_are_drawn(dump):
+    spec = draw("failure_reasons", js.failure_reasons(dump.jobs))
+    assert len(values(spec)) == 15
+    assert "first 15 of" in subtitle(spec)
+
+
 def test_minutes_are_said_as_minutes():
     table = pl.DataFrame(
         {"p50_ms": [50_000.0], "p99_ms": [400_000.0], "max_ms": [9], "n": [3], "n_excluded": [0], "n_waiting": [0]}
