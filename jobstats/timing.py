@@ -333,7 +333,7 @@ def _add_started(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _add_overtaken(runs: pl.DataFrame) -> pl.DataFrame:
-    """Whether runs of the same organisation that were due later started first, where no successor confirms the start."""
+    """Whether runs of the same organisation due later started first, where no successor confirms the start."""
     started = runs.filter(pl.col("started_at").is_not_null() & pl.col("eligible_at").is_not_null())
     due_later = (
         started.select("org_id", "started_at", _due="eligible_at")

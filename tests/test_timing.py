@@ -152,6 +152,39 @@ def test_the_offset_is_learned_from_the_second_run_on_servers_that_add_one():
     assert table["queue_latency_ms"].to_list()[:3] == [250, 250, 250]
 
 
+def test_an_offset_is_not_stretched_by_runs_that_are_missing():
+    other = pending(interval(5, offset=8_000, key="f" * 32), due=T0 + 5 * MINUTE + 8_000)
+    # The first run is picked up 9 s late, which is the offset of all later ones; each of those starts 50 ms after it is due.
+    runs = [interval(0, processedOn=T0 + 9_000, finishedOn=T0 + 9_500)]
+    for n in range(1, 9):
+        due = T0 + n * MINUTE + 9_000
+        runs.append(
+            interval(
+                n,
+                offset=9_000,
+                timestamp=T0 + 9_000 if n == 1 else due - MINUTE + 50,
+                processedOn=due + 50,
+                finishedOn=due + 90,
+            )
+        )
+    whole = jobs(*runs, other)
+    assert whole["queue_latency_ms"].to_list()[1:9] == [50] * 8
+    for missing in (1, 2):
+        table = jobs(runs[0], *runs[missing + 1 :], other)
+        assert set(table["eligible_source"].to_list()[1:-1]) == {"id_suffix_lower_bound"}
+        assert "exact" not in table["queue_latency_quality"].to_list()[1:-1]
+
+
+def test_a_successor_that_is_not_the_next_run_confirms_no_start():
+    # Started 40 s late; the runs due meanwhile started in time. The run made at its start is missing.
+    late = iteration(0, processedOn=T0 + 40_000, finishedOn=T0 + 41_000)
+    meanwhile = [
+        immediate(str(n), timestamp=T0 + n * 1_000, processedOn=T0 + n * 1_000 + 50, finishedOn=T0 + n * 1_000 + 90)
+        for n in (5, 10)
+    ]
+    assert jobs(late, iteration(2), *meanwhile)["queue_latency_quality"][0] == "upper_bound"
+
+
 def test_a_server_without_offsets_says_so_by_any_pending_run():
     other = pending(interval(5, key="f" * 32), due=T0 + 5 * MINUTE)
     table = jobs(interval(4), other)

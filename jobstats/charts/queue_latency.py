@@ -9,7 +9,7 @@ import polars as pl
 
 from jobstats.charts import theme
 from jobstats.errors import ArgumentError
-from jobstats.wording import duration
+from jobstats.wording import duration, plural
 
 _QUANTILE = re.compile(r"p(\d+(?:_\d+)?)_ms")
 
@@ -38,7 +38,11 @@ def queue_latency(table: Any) -> alt.TopLevelMixin:
 
 
 def _ladder(frame: pl.DataFrame, quantiles: list[str], groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
-    worst = frame.sort(quantiles[-2:][0], "label", descending=[True, False], nulls_last=True).head(theme.MOST_GROUPS)
+    is_small = pl.col("n") < theme.FEW_RUNS
+    worst = frame.sort(is_small, quantiles[-2:][0], "label", descending=[False, True, False], nulls_last=True)
+    if 0 < (n_small := len(frame.filter(is_small))) < len(frame):
+        notes.append(f"{plural(n_small, 'group')} of fewer than {theme.FEW_RUNS} runs last")
+    worst = worst.head(theme.MOST_GROUPS)
     if len(worst) < len(frame):
         notes.append(f"slowest {len(worst)} of {len(frame):,} groups")
     worst = worst.with_row_index("rank").with_columns(

@@ -16,6 +16,8 @@ BLUE, ORANGE, INK, GREY = "#0072b2", "#c8500a", "#1c2430", "#5c6570"
 MOST_ROWS = 5_000
 MOST_GROUPS = 40
 MOST_PANELS = 12
+FEW_RUNS = 20
+"""Groups of fewer runs than this are not ranked among the others: their quantiles are single waits."""
 _LINE_CHARACTERS = 95
 
 _TICKS_MS = [
@@ -59,7 +61,7 @@ def _theme() -> alt.theme.ThemeConfig:
                 "domainColor": "#aab2bd",
                 "tickColor": "#aab2bd",
                 "labelLimit": 360,
-                "labelPadding": 5,
+                "labelPadding": 8,
             },
             "header": {"labelColor": INK, "labelFontSize": 12, "labelFontWeight": "bold", "title": None},
             "legend": {"labelColor": INK, "titleColor": GREY, "orient": "top", "labelFontSize": 11, "symbolOpacity": 1},
@@ -110,8 +112,8 @@ def duration_axis(values: pl.Series, most: int, **options: Any) -> tuple[alt.Axi
     below = max((tick for tick in _TICKS_MS if tick <= low), default=low)
     above = min((tick for tick in _TICKS_MS if tick >= high), default=high)
     above = above if above > below else below * 10
-    ticks = [tick for tick in _TICKS_MS if below <= tick <= above]
-    ticks = ticks[:: -(-len(ticks) // most)] if len(ticks) > most else ticks
+    ticks: list[float] = [tick for tick in _TICKS_MS if below <= tick <= above]
+    ticks = ticks[:: -(-len(ticks) // most)] if len(ticks) > most else ticks if len(ticks) > 1 else [below, above]
     scale = alt.Scale(type="log", domain=[below, above], nice=False, clamp=True)
     return alt.Axis(values=ticks, labelExpr=DURATION_LABEL, **options), scale
 

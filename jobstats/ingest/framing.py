@@ -2,7 +2,7 @@
 
 A text whose first line is a complete JSON value is read line by line; each line is a record, an array of records
 or an envelope, so a minified array is simply a file of one line. Any other text is one document over many lines, or
-damaged: then whatever can still be told apart is, and each stretch between counts as one record, refused.
+damaged: then whatever can still be told apart by brackets and commas is a record, accepted or refused.
 """
 
 import codecs
@@ -20,6 +20,10 @@ from jobstats.contract import Refusal, decode
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
 _OBJECT = re.compile(r",\s*(\{)")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+_MOST_CUTS = 100
+"""So often is a damaged array searched for the next record; what is damaged more often is read no further."""
+_LONGEST_LOOK = 1_000_000
 _BLANK = b" \t\r\n"
 
 
@@ -218,50 +222,71 @@ def _is_object(text: bytes) -> bool:
         return False
 
 
-def _saved(source: str, reason: str) -> Iterator[Item]:
-    """The elements of a damaged array, and each stretch between them that makes no sense as one refused record."""
-    position, index, is_found = _array_start(source), 0, False
+def _saved(source: str, reason: str) -> Iterator[Found]:
+    """The elements of a damaged array. One that swallowed its neighbours ends where the next record starts."""
+    position, index, n_found, n_cut = _array_start(source), 0, 0, 0
     while position is not None:
-        end = position
-        for span in _spans(source, position):
-            text, end = _as_bytes(source[span]), span.stop
+        start, position = position, None
+        for span in _spans(source, start):
+            text = _as_bytes(source[span])
             try:
-                yield Item(decode(text), partial(bytes, text), None, index)
+                found: Found = Item(decode(text), partial(bytes, text), None, index)
             except Refusal as refusal:
-                is_found = True
-                yield _damage(text, None, index, refusal.reason)
+                n_found += 1
+                following = _next_record(source, span) if n_cut < _MOST_CUTS else None
+                if following is not None:
+                    n_cut += 1
+                    text = _as_bytes(source[span.start : following].rstrip(" \t\r\n,"))
+                    position = following
+                found = _damage(text, None, index, refusal.reason)
+            yield found
             index += 1
-        position = _next_record(source, end)
-        rest = source[end:position].strip(" \t\r\n,]}" if position is None else " \t\r\n,")
-        if rest or (position is None and not is_found):
-            is_found = True
-            yield _damage(_as_bytes(rest), None, index, reason)
-            index += 1
+            if position is not None:
+                break
+    if not n_found:
+        yield _damage(b"", None, index, reason)
 
 
-def _next_record(source: str, position: int) -> int | None:
-    """Where the next object that looks like a record starts."""
-    for start in _OBJECT.finditer(source, position + 1):
+def _next_record(source: str, span: slice) -> int | None:
+    """Where, inside a damaged element, an object starts that looks like a record."""
+    for comma in _OBJECT.finditer(source, span.start + 1, span.stop):
+        start = comma.start(1)
+        ahead = source[start : start + _LONGEST_LOOK]
+        element = next(_spans(ahead, 0), slice(0, 0))
         try:
-            value, _ = _DECODER.raw_decode(source, start.start(1))
-        except (ValueError, RecursionError):
+            value = decode(_as_bytes(ahead[element]))
+        except Refusal:
             continue
         if isinstance(value, dict) and not {"name", "state"}.isdisjoint(value):
-            return start.start(1)
+            return start
     return None
 
 
 def _spans(source: str, position: int | None) -> Iterator[slice]:
-    """Where each element of an array lies, from a position until the array ends or makes no sense."""
-    while position is not None:
-        start = _skip(source, position)
-        try:
-            _, end = _DECODER.raw_decode(source, start)
-        except (ValueError, RecursionError):
+    """Where each element of an array lies, told by commas and brackets outside strings, so also where it is damaged."""
+    if position is None:
+        return
+    start, depth = position, 0
+    for token in _TOKEN.finditer(source, position):
+        mark = token.group()
+        if mark in "[{":
+            depth += 1
+        elif mark in "]}":
+            depth -= 1
+        if depth < 0 or (mark == "," and depth == 0):
+            yield from _trimmed(source, start, token.start())
+            start = token.end()
+        if depth < 0:
             return
+    yield from _trimmed(source, start, len(source))
+
+
+def _trimmed(source: str, start: int, end: int) -> Iterator[slice]:
+    start = min(_skip(source, start), end)
+    while end > start and source[end - 1] in " \t\r\n":
+        end -= 1
+    if end > start:
         yield slice(start, end)
-        following = _skip(source, end)
-        position = following + 1 if source[following : following + 1] == "," else None
 
 
 def _array_start(source: str) -> int | None:

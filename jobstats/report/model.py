@@ -81,7 +81,8 @@ def build(loaded: Loaded, *, since: Moment = None, until: Moment = None) -> Repo
     """
     jobs = loaded.jobs
     first, last, window = _span(jobs, since, until)
-    every = _every(window["since"] or first, window["until"] or last)
+    begin, end = _happened(jobs)
+    every = _every(window["since"] or begin, window["until"] or end)
     latency, retries = queue_latency(jobs, **window), retry_rates(jobs, **window)
     tables = Tables(
         latency=queue_latency(jobs, by="connector", **window),
@@ -107,12 +108,19 @@ def build(loaded: Loaded, *, since: Moment = None, until: Moment = None) -> Repo
 
 
 def _span(jobs: pl.DataFrame, since: Moment, until: Moment) -> tuple[datetime | None, datetime | None, _Window]:
-    """When the first and the last run that started became eligible, and the window asked for as two instants."""
+    """When the first run that started became eligible and when the last one did; and the window as two instants."""
     started = ~nw.col("started_at").is_null()
     at = ("eligible_at", "created_at")
     asked = ask(jobs, where=started, at=at, taken=(), by=None, every=None, since=since, until=until)
     first, last = collected(asked.runs.select(first=nw.col("_at").min(), last=nw.col("_at").max())).row(0)
     return first, last, _Window(since=asked.since, until=asked.until)
+
+
+def _happened(jobs: pl.DataFrame) -> tuple[datetime | None, datetime | None]:
+    """The first and the last time by which any table of a report cuts its windows."""
+    ran = jobs.filter("is_latest", pl.col("started_at").is_not_null() | pl.col("is_ended"))
+    moments = pl.concat([ran[name] for name in ("eligible_at", "started_at", "finished_at")])
+    return moments.min(), moments.max()  # type: ignore[return-value]
 
 
 def _every(first: datetime | None, last: datetime | None) -> str:

@@ -107,7 +107,7 @@ def _sections(report: Report) -> list[_Section]:
             "How long runs waited between being due and being started, by kind of connector and when they became due. "
             "Where n is below 59, the data bounds no p95: it is merely the longest waits seen.",
             [
-                _picture("Queue latency by connector", charts.queue_latency, tables.latency),
+                _picture("Queue latency by connector", charts.queue_latency, tables.latency, worst="p95_ms"),
                 _picture("Queue latency over time", charts.queue_latency, tables.latency_over_time),
             ],
         ),
@@ -116,7 +116,9 @@ def _sections(report: Report) -> list[_Section]:
             "Retries and failures",
             "How many ended runs took more than one attempt, and how many failed for good, by when they started.",
             [
-                _picture("Retried and failed runs by connector", charts.retry_rates, tables.retries),
+                _picture(
+                    "Retried and failed runs by connector", charts.retry_rates, tables.retries, worst="failure_rate_low"
+                ),
                 _picture("Retried and failed runs over time", charts.retry_rates, tables.retries_over_time),
             ],
         ),
@@ -130,13 +132,17 @@ def _sections(report: Report) -> list[_Section]:
     ]
 
 
-def _picture(words: str, draw: Callable[[Any], alt.TopLevelMixin], table: pl.DataFrame) -> _Picture:
+def _picture(
+    words: str, draw: Callable[[Any], alt.TopLevelMixin], table: pl.DataFrame, worst: str | None = None
+) -> _Picture:
+    """A table drawn, and its first rows in words: the worst first, as they are drawn, or in its own order."""
     with alt.theme.enable("jobstats"):
         svg = vl_convert.vegalite_to_svg(
             draw(table).to_json(), vl_version=alt.VEGALITE_VERSION.removeprefix("v").rsplit(".", 1)[0]
         )
     size = re.search(r'width="([\d.]+)" height="([\d.]+)"', svg)
     width, height = (f"{float(x):.0f}" for x in size.groups()) if size else ("", "")
+    table = table.sort(worst, descending=True, nulls_last=True, maintain_order=True) if worst else table
     rows = [[_cell(value) for value in row] for row in table.head(_MOST_TABLE_ROWS).rows()]
     return _Picture(words, base64.b64encode(svg.encode()).decode(), width, height, table.columns, rows, len(table))
 

@@ -109,6 +109,22 @@ def test_windows_suit_the_span(days, every):
     assert build(js.Loaded.of(table)).every == every
 
 
+@pytest.mark.parametrize("late", [200, 700, 20_000])
+def test_one_absurd_time_does_not_prevent_a_report(late):
+    absurd = immediate("2", wait=late * 86_400_000, finishedOn=None, state="active")
+    report = build(js.Loaded.of(jobs(immediate("1"), absurd)))
+    assert len(report.tables.retries_over_time) < 4_000
+    assert "<h1>" in page(report)
+
+
+def test_the_data_table_starts_with_what_is_drawn(dump):
+    names = pl.Series([f"Connector {n % 300:03}" for n in range(len(dump.jobs))])
+    text = page(build(js.Loaded.of(dump.jobs.with_columns(connector=names))))
+    latency = js.queue_latency(dump.jobs.with_columns(connector=names), by="connector").sort("p95_ms", descending=True)
+    rows = re.findall(r"<td>(Connector \d+)</td>", text)
+    assert rows[:5] == latency["connector"].head(5).to_list()
+
+
 HOSTILE = [
     "bad \uffff byte",
     "<script>alert(1)</script>",
