@@ -29,8 +29,11 @@ class Rule(NamedTuple):
 
 # Values of the first are secret whatever they look like; of the second, if they hold a digit or a capital, because
 # "token: invalid_grant" is the very word that tells what went wrong.
-_ALWAYS = r"[\w-]*(?:password|passwd|passphrase|pwd|secret|api[_-]?key|access[_-]?key|private[_-]?key)[\w-]*|\bpass"
-_OPAQUE = r"[\w-]*(?:token|credential|session|signature)[\w-]*|\bsig|\bauth|\bkey"
+_ALWAYS = (
+    r"[0-9A-Za-z_-]*(?:password|passwd|passphrase|pwd|secret|api[_-]?key|access[_-]?key|private[_-]?key)[0-9A-Za-z_-]*"
+    r"|\bpass"
+)
+_OPAQUE = r"[0-9A-Za-z_-]*(?:token|credential|session|signature)[0-9A-Za-z_-]*|\bsig|\bauth|\bkey"
 
 # The order is the meaning: a secret must go before a mask can cut it in two, and a code must be marked before
 # numbers are masked. Marks are characters of the private use area, which the first rule takes out of the input.
@@ -49,23 +52,23 @@ RULES = (
     # secrets and personal data
     Rule("private key", r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|$)", "<key>"),
     Rule("url", r"(?i)\b([a-z][a-z0-9+.-]*)://[^\s\"'<>\\)\]}]+", "$1://<url>"),
-    Rule("jwt", r"\beyJ[\w-]+\.[\w-]+(\.[\w-]*)?", "<token>"),
+    Rule("jwt", r"\beyJ[0-9A-Za-z_-]+\.[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]*)?", "<token>"),
     Rule("cookie", r"(?i)\b((?:set-)?cookie\"?\s*[:=]\s*).*", "$1<secret>"),
-    Rule("authorization", r"(?i)\b(bearer|basic|digest)\s+[\w.~+/=-]{4,}", "$1 <token>"),
+    Rule("authorization", r"(?i)\b(bearer|basic|digest)\s+[0-9A-Za-z_.~+/=-]{4,}", "$1 <token>"),
     Rule(
         "quoted secret",
-        rf"(?i)((?:{_ALWAYS}|[\w-]*token)[\"']?\s*(?:[:=]|is)\s*)(?:\"[^\"]*\"?|'[^']*'?)",
+        rf"(?i)((?:{_ALWAYS}|[0-9A-Za-z_-]*token)[\"']?\s*(?:[:=]|is)\s*)(?:\"[^\"]*\"?|'[^']*'?)",
         "${1}<secret>",
     ),
     Rule("named secret", rf"(?i)((?:{_ALWAYS})[\"']?\s*[:=]\s*)[^\s\"'<;&}}][^\s\"';&}}]*", "${1}<secret>"),
     Rule("opaque secret", rf"((?i:{_OPAQUE})[\"']?\s*[:=]\s*)[^\s\"'<;&}}]*[0-9A-Z][^\s\"';&}}]*", "${1}<secret>"),
     Rule("given secret", r"(?i)(--?(?:password|passwd|pwd|token|secret|api-?key)\s+|\bpwd )[^\s:=<]+", "${1}<secret>"),
     Rule("spoken secret", r"(?i)(\bpassword is )[^\s:=<]+", "${1}<secret>"),
-    Rule("bot token", r"\bbot\d+:[\w-]+", "bot<token>"),
+    Rule("bot token", r"\bbot\d+:[0-9A-Za-z_-]+", "bot<token>"),
     Rule(
         "vendor token",
         r"\b(?:xox[a-z]-|xapp-|gh[a-z]_|github_pat_|glpat-|sk-|[spr]k_(?:live|test)_|hv[sbr]\.|AKIA|ASIA|AIza|ya29\.|1//|SG\."
-        r"|shp[a-z]{2}_|dop_v1_|npm_|pypi-|ATATT|EAA)[\w./+=-]{8,}",
+        r"|shp[a-z]{2}_|dop_v1_|npm_|pypi-|ATATT|EAA)[0-9A-Za-z_./+=-]{8,}",
         "<token>",
     ),
     Rule("e-mail", r"(?:\"[^\"@]+\"|[\w.+%-]+)@[\w-]+(?:\.[\w-]+)*", "<email>"),
@@ -88,13 +91,17 @@ RULES = (
     Rule(
         "host", r"(?i)\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|dev|cloud|local|internal|app|ai|co)(?::\d{1,5})?\b", "<host>"
     ),
-    Rule("path", r"(^|[\s\"'(=:])(?:/[\w.@%+~-]+){2,}/?", "${1}<path>"),
+    Rule("path", r"(^|[\s\"'(=:])(?:/[0-9A-Za-z_.@%+~-]+){2,}/?", "${1}<path>"),
     Rule("base64", r"\b[A-Za-z0-9+/_-]{32,}={0,2}", "<base64>"),
     Rule("hexadecimal", r"(?i)\b(?:0x)?[0-9a-f]*(?:\d[a-f]|[a-f]\d)[0-9a-f]{6,}\b", "<hex>"),
-    Rule("long identifier", r"\b[\w-]*(?:\d[A-Za-z_-]|[A-Za-z_-]\d)[\w-]*(?:\d[\w-]*){3,}\b", "<id>"),
+    Rule(
+        "long identifier",
+        r"\b[0-9A-Za-z_-]*(?:\d[A-Za-z_-]|[A-Za-z_-]\d)[0-9A-Za-z_-]*(?:\d[0-9A-Za-z_-]*){3,}\b",
+        "<id>",
+    ),
     Rule(
         "opaque identifier",
-        r"\b(?:\d[\w-]{19,}|[\w-]{5,}\d[\w-]{14,}|[\w-]{10,}\d[\w-]{9,}|[\w-]{15,}\d[\w-]{4,}|[\w-]{19,}\d)\b",
+        r"\b(?:\d[0-9A-Za-z_-]{19,}|[0-9A-Za-z_-]{5,}\d[0-9A-Za-z_-]{14,}|[0-9A-Za-z_-]{10,}\d[0-9A-Za-z_-]{9,}|[0-9A-Za-z_-]{15,}\d[0-9A-Za-z_-]{4,}|[0-9A-Za-z_-]{19,}\d)\b",
         "<id>",
     ),
     Rule("number", r"(^|[^\w\ue000])[-+]?\d+(?:[.,:]\d+)*(?:%|\b)", "${1}<n>"),
@@ -119,19 +126,17 @@ def classify(texts: pl.Series) -> pl.DataFrame:
     >>> classify(texts)["template"].to_list()
     ['connect ECONNREFUSED <ip>', 'Request failed with status code 429', '(no reason given)']
     """
-    distinct = texts.cast(pl.String).alias("text").unique(maintain_order=True).to_frame()
+    rows = texts.cast(pl.String).alias("text").to_frame()
     masked = pl.col("text").str.slice(0, _HEAD_CHARACTERS)
     for rule in RULES:
         masked = masked.str.replace_all(rule.pattern, rule.replacement)
-    masked = masked.str.strip_chars()
-    long = masked.str.len_chars() > _TEMPLATE_CHARACTERS
-    shown = pl.when(long).then(masked.str.slice(0, _TEMPLATE_CHARACTERS - 1) + "…").otherwise(masked)
-    missing = masked.is_null() | masked.is_in(WORDLESS)
-    templates = distinct.with_columns(template=pl.when(missing).then(pl.lit(NO_REASON)).otherwise(shown))
-    return (
-        texts.cast(pl.String)
-        .alias("text")
-        .to_frame()
-        .join(templates, on="text", how="left", nulls_equal=True, maintain_order="left")
-        .select("template")
+    distinct = rows.unique(maintain_order=True).with_columns(template=masked.str.strip_chars())
+    template = pl.col("template")
+    shortened = (
+        pl.when(template.str.len_chars() > _TEMPLATE_CHARACTERS)
+        .then(template.str.slice(0, _TEMPLATE_CHARACTERS - 1) + "…")
+        .otherwise(template)
     )
+    missing = template.is_null() | template.is_in(WORDLESS)
+    templates = distinct.with_columns(pl.when(missing).then(pl.lit(NO_REASON)).otherwise(shortened).alias("template"))
+    return rows.join(templates, on="text", how="left", nulls_equal=True, maintain_order="left").select("template")
