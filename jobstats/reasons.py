@@ -36,7 +36,7 @@ _ALWAYS = (
 _OPAQUE = r"[0-9A-Za-z_-]*(?:token|credential|session|signature)[0-9A-Za-z_-]*|\bsig|\bauth|\bkey"
 
 # The order is the meaning: a secret must go before a mask can cut it in two, and a code must be marked before
-# numbers are masked. Marks are characters of the private use area, which a rule of the first stage takes out of the input.
+# numbers are masked. Marks are characters of the private use area, which the first stage takes out of the input.
 RULES = (
     # clean
     Rule("terminal colours", r"\x1b\[[0-9;?]*[ -/]*[@-~]", ""),
