@@ -143,11 +143,11 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(str(error), USAGE)
     except JobstatsError as error:
         return _fail(str(error), NO_INPUT)
-    except BrokenPipeError:
-        # The reader has gone, as head does: nobody is left to be told.
+    except OSError as error:
+        # Whatever is still unwritten must not fail once more when Python closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # a full disk behind standard output
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 0  # the reader has gone, as head does: nobody is left to be told
         return _fail(f"cannot write: {error.strerror or error}", CRASH)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
@@ -272,7 +272,3 @@ def _fail(message: str, code: int) -> int:
 
     print(f"jobstats: {safe(' '.join(message.split()), 1_000)}", file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

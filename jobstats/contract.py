@@ -295,20 +295,19 @@ _SCHEDULES: TypeAdapter[Schedule] = TypeAdapter(ScheduleConfig)
 
 
 def parse_schedule(value: Any) -> Schedule:
-    """The verdict on a ``scheduleConfig`` alone.
+    """The verdict on a ``scheduleConfig`` alone; what is wrong with it, :func:`parse` says of the whole record.
 
     Raises:
-        Refusal: It is none; the field is its path in a record.
+        Refusal: It is none.
     """
     try:
         return _SCHEDULES.validate_python(value, strict=True)
-    except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
-        raise Refusal(f"data.scheduleConfig.{_path(detail)}".rstrip("."), _explained(detail)) from None
+    except ValidationError:
+        raise Refusal("data.scheduleConfig", "not a scheduleConfig") from None
 
 
 def parse_instant(text: str) -> datetime:
-    """An ISO 8601 time with its zone, in UTC.
+    """The verdict on an ISO 8601 time alone, in UTC.
 
     Raises:
         Refusal: It is none.

@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -35,12 +36,9 @@ def write(loaded: Loaded | pl.DataFrame, to: str | os.PathLike[str]) -> Path:
     if Path(to).suffix in _OTHER_KINDS:
         raise ArgumentError(f"{to}: jobs are written as Parquet; name a .parquet file or a folder")
     jobs_path, rejects_path = places(to)
-    try:
-        jobs_path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(to):
         replace_file(rejects_path, partial(_write_parquet, loaded.rejects))
         replace_file(jobs_path, partial(_write_parquet, loaded.jobs))
-    except OSError as error:
-        raise SourceError(f"{to}: cannot be written: {error.strerror or error}") from error
     return jobs_path
 
 
@@ -105,8 +103,18 @@ def places(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     return to / _JOBS, to / _REJECTS
 
 
+@contextmanager
+def writing(place: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever keeps the place from being written is a SourceError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(f"{place}: cannot be written: {error.strerror or error}") from error
+
+
 def replace_file(path: Path, write: Callable[[str], object]) -> None:
-    """Write beside the target and rename over it, so that no reader ever sees half a file."""
+    """Write beside the target and rename over it, so that no reader ever sees half a file. Folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     os.close(handle)
     try:

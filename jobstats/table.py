@@ -17,7 +17,7 @@ FORMAT_VERSION = 1
 """Version of the jobs table, written into every Parquet file. A reader refuses a newer one."""
 
 _AT = pl.Datetime("ms", "UTC")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Column(NamedTuple):
@@ -137,7 +137,7 @@ def in_utc(moment: datetime) -> datetime:
 
 def epoch_ms(moment: datetime) -> int:
     """A moment as the integer that an export would hold, cut to the millisecond."""
-    return (in_utc(moment) - _EPOCH) // timedelta(milliseconds=1)
+    return (in_utc(moment) - EPOCH) // timedelta(milliseconds=1)
 
 
 def check_columns(names: list[str], source: str) -> None:

@@ -192,7 +192,7 @@ def test_a_gate_that_is_not_passed_still_writes(run, tmp_path, gate, code):
 
 
 def test_a_reader_that_goes_away_is_no_crash(root):
-    command = [sys.executable, "-m", "jobstats.cli", "query", DUMP, "select * from jobs"]
+    command = [sys.executable, "-m", "jobstats", "query", DUMP, "select * from jobs"]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
         process.stdout.close()

@@ -7,7 +7,7 @@ small, and is finished and sorted with Polars before it is handed back as the ca
 import difflib
 import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from os import PathLike
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -17,18 +17,21 @@ import polars as pl
 from narwhals.exceptions import NarwhalsError
 
 from jobstats.errors import ArgumentError
-from jobstats.table import SCHEMA, check_columns, epoch_ms, in_utc
+from jobstats.table import EPOCH, SCHEMA, check_columns, epoch_ms, in_utc
 
 Moment = datetime | date | timedelta | str | None
 By = str | Sequence[str] | None
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _LENGTH = re.compile(r"([1-9]\d*)([smhdw])")
 _MONDAY_MS = 4 * _UNITS["d"]
 _MOST_ROWS = 1_000_000
 _LONGEST_MS = 36_525 * _UNITS["d"]
 BUCKET = "bucket"
+
+STARTED = ~nw.col("started_at").is_null()
+WAITING = ~STARTED & ~nw.col("is_ended") & (nw.col("eligible_at") <= nw.col("observed_at"))
+"""Due when last seen, and not started."""
 
 
 class Asked(NamedTuple):
@@ -40,6 +43,11 @@ class Asked(NamedTuple):
     every_ms: int | None
     since: datetime | None
     until: datetime | None
+
+    @property
+    def shown(self) -> list[str]:
+        """The keys that are columns of the answer."""
+        return [*self.by, *([BUCKET] if self.every_ms else [])]
 
 
 def ask(
@@ -75,10 +83,10 @@ def ask(
         frame = frame.filter(nw.col("_at") < nw.lit(last))
     if every_ms:
         frame = frame.with_columns(((_at_ms(frame) - _origin_ms(every_ms)) // every_ms).alias(BUCKET))
-    keys = [*names, *([BUCKET] if every_ms else [])]
-    if not keys:
-        frame, keys = frame.with_columns(nw.lit(0).alias("_all")), ["_all"]
-    return Asked(frame, keys, names, every_ms, first, last)
+    asked = Asked(frame, [], names, every_ms, first, last)
+    if asked.shown:
+        return asked._replace(keys=asked.shown)
+    return asked._replace(runs=frame.with_columns(nw.lit(0).alias("_all")), keys=["_all"])
 
 
 def opened(jobs: Any) -> Any:
@@ -110,6 +118,17 @@ def collected(frame: Any) -> pl.DataFrame:
     table: pl.DataFrame = frame.collect("polars").to_native()
     instants = [name for name, dtype in table.schema.items() if dtype == pl.Datetime]
     return table.with_columns(pl.col(instants).dt.convert_time_zone("UTC").dt.cast_time_unit("ms"))
+
+
+def flags(conditions: dict[str, Any]) -> list[Any]:
+    """A column of 1 and 0 for each condition, which every engine can sum."""
+    return [nw.when(condition).then(1).otherwise(0).alias(name) for name, condition in conditions.items()]
+
+
+def counted(frame: Any, conditions: dict[str, Any]) -> dict[str, int]:
+    """For how many rows each condition holds."""
+    sums = collected(frame.with_columns(*flags(conditions)).select(nw.col(*conditions).sum()))
+    return {name: int(count or 0) for name, count in sums.row(0, named=True).items()}
 
 
 def answered(asked: Asked, measured: pl.DataFrame) -> pl.DataFrame:
@@ -231,7 +250,7 @@ def _at_ms(frame: Any) -> Any:
     if frame.implementation.is_spark_like():
         # Spark has no length in milliseconds; seconds as a double are exact to the millisecond for 285,000 years.
         return (nw.col("_at").cast(nw.Float64) * 1000).round().cast(nw.Int64)
-    return (nw.col("_at") - nw.lit(_EPOCH)).dt.total_milliseconds()
+    return (nw.col("_at") - nw.lit(EPOCH)).dt.total_milliseconds()
 
 
 def _origin_ms(every_ms: int) -> int:

@@ -5,12 +5,12 @@ from typing import TypeVar
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import BUCKET, Asked, By, Moment, answered, ask, collected, returned
+from jobstats.analysis.asking import Asked, By, Moment, answered, ask, collected, flags, returned
 from jobstats.reasons import classify
 
 Frame = TypeVar("Frame")
 TEMPLATE = "template"
-_COUNTS = ("n", "n_recovered", "n_connectors", "n_orgs", "first_seen_at", "last_seen_at")
+COUNTS = ("n", "n_recovered", "n_connectors", "n_orgs", "first_seen_at", "last_seen_at")
 
 
 def failure_reasons(
@@ -60,7 +60,7 @@ def failure_reasons(
         jobs,
         where=failed | recovered,
         at=at,
-        taken=(TEMPLATE, "share", *_COUNTS),
+        taken=(TEMPLATE, "share", *COUNTS),
         by=by,
         every=every,
         since=since,
@@ -68,9 +68,7 @@ def failure_reasons(
     )
     # Grouped by connector too, so that the few templates of many texts can still count distinct connectors.
     texts = (
-        asked.runs.with_columns(
-            n=nw.when(failed).then(1).otherwise(0), n_recovered=nw.when(failed).then(0).otherwise(1)
-        )
+        asked.runs.with_columns(*flags({"n": failed, "n_recovered": ~failed}))
         .group_by(list(dict.fromkeys([*asked.keys, "failed_reason", "connector", "connector_id", "org_id"])))
         .agg(
             nw.col("n", "n_recovered").sum(),
@@ -92,12 +90,12 @@ def failure_reasons(
 
 def _ranked(asked: Asked, counted: pl.DataFrame) -> pl.DataFrame:
     groups = asked._replace(by=[*asked.by, TEMPLATE], keys=[*asked.keys, TEMPLATE])
-    table = answered(groups, counted).with_columns(pl.col(_COUNTS[:4]).cast(pl.Int64))
-    within = [name for name in (*asked.by, BUCKET) if name in table.columns]
+    table = answered(groups, counted).with_columns(pl.col(COUNTS[:4]).cast(pl.Int64))
+    within = asked.shown
     failures = pl.col("n").sum().over(within) if within else pl.col("n").sum()
     return (
         table.with_columns(share=pl.when(failures > 0).then(pl.col("n") / failures))
-        .select(*within, TEMPLATE, "share", *_COUNTS)
+        .select(*within, TEMPLATE, "share", *COUNTS)
         .sort(
             *within,
             "n",

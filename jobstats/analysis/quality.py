@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import collected, opened
+from jobstats.analysis.asking import STARTED, WAITING, collected, counted, opened
 from jobstats.analysis.retry_rates import is_estimable
 from jobstats.contract import SCHEDULE_TYPES, STATES
 from jobstats.reasons import WORDLESS
@@ -53,8 +53,9 @@ def quality(jobs: Any, rejects: pl.DataFrame | None = None) -> pl.DataFrame:
     frame = opened(jobs)
     counts = _counts(frame)
     n_rejects = 0 if rejects is None else len(rejects)
-    checks = [check for check in (*_coverage(counts, frame), *_doubts(counts), _rejects(counts, n_rejects)) if check.n]
-    rows = [(c.name, _severity(c), c.n, c.n / c.of if c.of else None, c.message) for c in checks]
+    estimable = is_estimable(counts["completed"], counts["ended"], counts["open"])
+    checks = (*_coverage(counts, frame, estimable), *_doubts(counts, estimable), _rejects(counts, n_rejects))
+    rows = [(c.name, _severity(c), c.n, c.n / c.of if c.of else None, c.message) for c in checks if c.n]
     order = pl.col("severity").replace_strict(SEVERITIES, range(len(SEVERITIES)), return_dtype=pl.Int64)
     return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort(order, maintain_order=True)
 
@@ -65,18 +66,17 @@ def _severity(check: _Check) -> str:
 
 def _counts(frame: Any) -> dict[str, int]:
     latest, ended = nw.col("is_latest"), nw.col("is_ended")
-    started = ~nw.col("started_at").is_null()
     grade = nw.col("queue_latency_quality")
     conditions = {
         "runs": latest,
-        "started": latest & started,
+        "started": latest & STARTED,
         "ended": latest & ended,
         "completed": latest & (nw.col("state") == "completed"),
         "failed": latest & (nw.col("state") == "failed"),
-        "open": latest & started & ~ended,
+        "open": latest & STARTED & ~ended,
         "repeated": ~latest,
-        "waiting": latest & ~started & ~ended & (nw.col("eligible_at") <= nw.col("observed_at")),
-        "bounded": latest & started & (grade == "upper_bound"),
+        "waiting": latest & WAITING,
+        "bounded": latest & STARTED & (grade == "upper_bound"),
         "gaps": latest & (grade == "gap_or_late"),
         "last_attempt": latest & (grade == "last_attempt_only"),
         "torn": nw.col("is_torn"),
@@ -90,16 +90,12 @@ def _counts(frame: Any) -> dict[str, int]:
         "undated": nw.col("observed_at").is_null(),
         "by_mtime": nw.col("observed_at_source") == "file_mtime",
     }
-    flags = [nw.when(condition).then(1).otherwise(0).alias(name) for name, condition in conditions.items()]
-    sums = collected(
-        frame.with_columns(*flags).select(nw.len().alias("records"), *(nw.col(n).sum() for n in conditions))
-    )
-    return {name: int(value or 0) for name, value in sums.row(0, named=True).items()}
+    counts = counted(frame, conditions)
+    return counts | {"records": counts["runs"] + counts["repeated"]}
 
 
-def _coverage(counts: dict[str, int], frame: Any) -> list[_Check]:
+def _coverage(counts: dict[str, int], frame: Any, estimable: bool) -> list[_Check]:
     started, unseen = counts["started"], counts["open"]
-    missing = not is_estimable(counts["completed"], counts["ended"], unseen)
     listed = collected(
         frame.filter(nw.col("state") != "paused").group_by("source", "org_id", "connector").agg(nw.len().alias("n"))
     )
@@ -110,7 +106,7 @@ def _coverage(counts: dict[str, int], frame: Any) -> list[_Check]:
         _Check(
             "outcomes_missing",
             "error",
-            unseen if missing and started else 0,
+            unseen if not estimable and started else 0,
             started,
             f"{unseen:,} of {started:,} runs that started have no outcome here. Today's server does not list "
             "completed runs, and queues forget old ones. Success, failure and retry rates cannot be estimated; collect "
@@ -127,7 +123,7 @@ def _coverage(counts: dict[str, int], frame: Any) -> list[_Check]:
     ]
 
 
-def _doubts(counts: dict[str, int]) -> list[_Check]:
+def _doubts(counts: dict[str, int], estimable: bool) -> list[_Check]:
     started, runs, records = counts["started"], counts["runs"], counts["records"]
 
     def check(name: str, severity: str, key: str, of: int, what: str) -> _Check:
@@ -166,7 +162,7 @@ def _doubts(counts: dict[str, int]) -> list[_Check]:
         _Check(
             "ends_unseen",
             "warning",
-            counts["open"] if is_estimable(counts["completed"], counts["ended"], counts["open"]) else 0,
+            counts["open"] if estimable else 0,
             started,
             f"{counts['open']:,} of {started:,} runs that started have not ended here. They are in no rate, which "
             "flatters the newest ones: retries take time.",

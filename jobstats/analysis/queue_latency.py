@@ -6,12 +6,13 @@ from typing import TypeVar
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import By, Moment, answered, ask, collected, returned
+from jobstats.analysis.asking import STARTED, WAITING, By, Moment, answered, ask, collected, flags, returned
 from jobstats.errors import ArgumentError
 
 Frame = TypeVar("Frame")
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
-_MEASURES = ("max_ms", "n", "n_excluded", "n_waiting")
+MEASURES = ("max_ms", "n", "n_excluded", "n_waiting")
+"""The columns of the answer behind its quantiles."""
 
 
 def queue_latency(
@@ -53,14 +54,12 @@ def queue_latency(
     (1900, 35, 46)
     """
     quantiles = _quantiles(q)
-    started = ~nw.col("started_at").is_null()
     known = nw.col("queue_latency_quality") == "exact"
-    waiting = ~started & ~nw.col("is_ended") & (nw.col("eligible_at") <= nw.col("observed_at"))
     asked = ask(
         jobs,
-        where=started | waiting,
+        where=STARTED | WAITING,
         at=("eligible_at", "created_at"),
-        taken=(*quantiles, *_MEASURES),
+        taken=(*quantiles, *MEASURES),
         by=by,
         every=every,
         since=since,
@@ -68,9 +67,8 @@ def queue_latency(
     )
     measured = (
         asked.runs.with_columns(
+            *flags({"_excluded": STARTED & ~known, "_waiting": WAITING}),
             _wait=nw.when(known).then(nw.col("queue_latency_ms")),
-            _excluded=nw.when(started & ~known).then(1).otherwise(0),
-            _waiting=nw.when(waiting).then(1).otherwise(0),
         )
         .group_by(asked.keys)
         .agg(
@@ -82,7 +80,7 @@ def queue_latency(
         )
     )
     table = answered(asked, collected(measured))
-    return returned(table.with_columns(pl.col(_MEASURES).cast(pl.Int64)), jobs)
+    return returned(table.with_columns(pl.col(MEASURES).cast(pl.Int64)), jobs)
 
 
 def _quantiles(q: float | Sequence[float]) -> dict[str, float]:

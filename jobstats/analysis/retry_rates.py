@@ -5,7 +5,19 @@ from typing import Any, TypeVar
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import By, Moment, answered, ask, collected, opened, rate, returned
+from jobstats.analysis.asking import (
+    STARTED,
+    By,
+    Moment,
+    answered,
+    ask,
+    collected,
+    counted,
+    flags,
+    opened,
+    rate,
+    returned,
+)
 
 Frame = TypeVar("Frame")
 RATES = (
@@ -13,6 +25,18 @@ RATES = (
     ("failure_rate", "n_failed", "n"),
     ("recovery_rate", "n_recovered", "n_retried"),
 )
+MEASURES = (*(f"{name}{end}" for name, *_ in RATES for end in ("", "_low", "_high")), "mean_attempts")
+_ENDED, _RETRIED, _COMPLETED = nw.col("is_ended"), nw.col("is_retried"), nw.col("state") == "completed"
+COUNTS = {
+    "n": _ENDED,
+    "n_completed": _COMPLETED,
+    "n_failed": nw.col("state") == "failed",
+    "n_retried": _ENDED & _RETRIED,
+    "n_recovered": _COMPLETED & _RETRIED,
+    "n_rerun": _ENDED & nw.col("is_rerun_suspected"),
+    "n_open": ~_ENDED,
+}
+"""Which of the runs that started or ended each count is of."""
 
 
 def retry_rates(
@@ -57,25 +81,12 @@ def retry_rates(
     >>> retry_rates(jobs).select("n", "n_failed", "n_retried", "n_recovered", "is_estimable").row(0)
     (1910, 122, 260, 155, True)
     """
-    ended, retried = nw.col("is_ended"), nw.col("is_retried")
-    completed = nw.col("state") == "completed"
-    counts = {
-        "n": ended,
-        "n_completed": completed,
-        "n_failed": nw.col("state") == "failed",
-        "n_retried": ended & retried,
-        "n_recovered": completed & retried,
-        "n_rerun": ended & nw.col("is_rerun_suspected"),
-        "n_open": ~ended,
-    }
-    measures = [f"{name}{end}" for name, *_ in RATES for end in ("", "_low", "_high")] + ["mean_attempts"]
-    started = ~nw.col("started_at").is_null()
     at = ("started_at", "finished_at", "eligible_at", "created_at")  # torn records can lack all but the last
     asked = ask(
         jobs,
-        where=ended | started,
+        where=_ENDED | STARTED,
         at=at,
-        taken=(*counts, *measures, "is_estimable"),
+        taken=(*MEASURES, *COUNTS, "is_estimable"),
         by=by,
         every=every,
         since=since,
@@ -83,20 +94,19 @@ def retry_rates(
     )
     measured = (
         asked.runs.with_columns(
-            *(nw.when(condition).then(1).otherwise(0).alias(name) for name, condition in counts.items()),
-            _attempts=nw.when(ended).then(nw.col("attempts")),
+            *flags(COUNTS),
+            _attempts=nw.when(_ENDED).then(nw.col("attempts")),
         )
         .group_by(asked.keys)
-        .agg(nw.col("_attempts").mean().alias("mean_attempts"), *(nw.col(name).sum() for name in counts))
+        .agg(nw.col("_attempts").mean().alias("mean_attempts"), nw.col(*COUNTS).sum())
     )
-    table = answered(asked, collected(measured)).with_columns(pl.col(list(counts)).cast(pl.Int64))
+    table = answered(asked, collected(measured)).with_columns(pl.col(list(COUNTS)).cast(pl.Int64))
     estimable = is_estimable(*_ends(jobs))
     rates = [column for name, part, whole in RATES for column in rate(part, whole, name, confidence)]
     table = table.with_columns(rates, is_estimable=pl.lit(estimable))
     if not estimable:
-        table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in measures)
-    keys = [name for name in (*asked.by, "bucket") if name in table.columns]
-    return returned(table.select(*keys, *measures, *counts, "is_estimable"), jobs)
+        table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in MEASURES)
+    return returned(table.select(*asked.shown, *MEASURES, *COUNTS, "is_estimable"), jobs)
 
 
 def is_estimable(n_completed: int, n_ended: int, n_unseen: int) -> bool:
@@ -106,9 +116,6 @@ def is_estimable(n_completed: int, n_ended: int, n_unseen: int) -> bool:
 
 def _ends(jobs: Any) -> tuple[int, int, int]:
     """Runs of the whole data that completed, that ended, and that started without an end."""
-    ended, started = nw.col("is_ended"), ~nw.col("started_at").is_null()
-    conditions = {"completed": nw.col("state") == "completed", "ended": ended, "unseen": started & ~ended}
-    flags = [nw.when(condition).then(1).otherwise(0).alias(name) for name, condition in conditions.items()]
-    latest = opened(jobs).filter(nw.col("is_latest")).with_columns(*flags)
-    completed, ends, unseen = collected(latest.select(nw.col(*conditions).sum())).row(0)
-    return completed or 0, ends or 0, unseen or 0
+    conditions = {"completed": _COMPLETED, "ended": _ENDED, "unseen": STARTED & ~_ENDED}
+    counts = counted(opened(jobs).filter(nw.col("is_latest")), conditions)
+    return counts["completed"], counts["ended"], counts["unseen"]

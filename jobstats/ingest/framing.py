@@ -94,7 +94,15 @@ def _read(text: bytes, line: int | None, quick: Quick) -> Iterator[Found]:
     """
     if (values := quick(text)) is not None:
         return iter((Row(values),))
-    text = text.strip(_BLANK)
+    return _unusual(text.strip(_BLANK), line, quick)
+
+
+def _unusual(text: bytes, line: int | None, quick: Quick) -> Iterator[Found]:
+    """What a JSON text holds that is not one usual record.
+
+    Raises:
+        Refusal: It is not JSON.
+    """
     try:
         if text.startswith(b"["):
             return _of_array(_ARRAY(text), line, quick)
@@ -186,7 +194,7 @@ def _line_by_line(lines: Iterable[tuple[int, bytes]], quick: Quick) -> Iterator[
             yield Row(values)
         elif text := line.strip(_BLANK):
             try:
-                found = _read(text, number, quick)
+                found = _unusual(text, number, quick)
             except Refusal as refusal:
                 yield _damage(text, number, None, refusal.reason)
             else:

@@ -7,7 +7,7 @@ import narwhals as nw
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from jobstats.analysis.asking import Moment, as_of, ask, collected, length_ms, opened
+from jobstats.analysis.asking import STARTED, Moment, as_of, ask, collected, length_ms, opened
 from jobstats.analysis.failure_reasons import failure_reasons
 from jobstats.analysis.quality import quality
 from jobstats.analysis.queue_latency import queue_latency
@@ -109,9 +109,8 @@ def build(loaded: Loaded, *, since: Moment = None, until: Moment = None) -> Repo
 
 def _span(jobs: pl.DataFrame, since: Moment, until: Moment) -> tuple[datetime | None, datetime | None, _Window]:
     """When the first run that started became eligible and when the last one did; and the window as two instants."""
-    started = ~nw.col("started_at").is_null()
     at = ("eligible_at", "created_at")
-    asked = ask(jobs, where=started, at=at, taken=(), by=None, every=None, since=since, until=until)
+    asked = ask(jobs, where=STARTED, at=at, taken=(), by=None, every=None, since=since, until=until)
     first, last = collected(asked.runs.select(first=nw.col("_at").min(), last=nw.col("_at").max())).row(0)
     return first, last, _Window(since=asked.since, until=asked.until)
 

@@ -19,10 +19,9 @@ from markupsafe import Markup
 
 from jobstats import charts
 from jobstats.analysis.asking import Moment
-from jobstats.errors import SourceError
 from jobstats.ingest.loading import Loaded
 from jobstats.report.model import Report, build
-from jobstats.store import replace_file
+from jobstats.store import replace_file, writing
 from jobstats.wording import safe
 
 _MOST_TABLE_ROWS = 100
@@ -72,11 +71,8 @@ def publish(report: Report, out: str | os.PathLike[str]) -> Path:
     """
     page = html(report)
     target = Path(out) / "report.html"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out):
         replace_file(target, lambda path: Path(path).write_text(page, encoding="utf-8", newline="\n"))
-    except OSError as error:
-        raise SourceError(f"{out}: cannot be written: {error.strerror or error}") from error
     return target
 
 
