@@ -5,10 +5,11 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from jobstats.analysis.failure_reasons import COUNTS, TEMPLATE
 from jobstats.charts import theme
 from jobstats.wording import percent, plural
 
-_NEEDED = ("template", "share", "n", "n_recovered", "n_connectors", "n_orgs", "first_seen_at", "last_seen_at")
+_NEEDED = (TEMPLATE, "share", *COUNTS)
 _MOST_BARS = 15
 
 
@@ -20,7 +21,7 @@ def failure_reasons(table: Any) -> alt.TopLevelMixin:
     """
     frame = theme.drawable(table, _NEEDED, "failure_reasons")
     groups = [name for name in frame.columns if name not in (*_NEEDED, "bucket")]
-    frame = theme.labelled(frame, [*groups, "template"], "")
+    frame = theme.labelled(frame, [*groups, TEMPLATE], "")
     notes = [f"n = {frame['n'].sum():,} failed runs by their last error"]
     if recovered := frame["n_recovered"].sum():
         notes.append(f"{recovered:,} completed runs met an error first")
@@ -64,13 +65,8 @@ def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLe
 
 
 def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
-    order = frame.group_by("label").agg(pl.col("n").sum()).sort("n", "label", descending=[True, False])
-    labels = order["label"].head(theme.MOST_PANELS)
-    if len(labels) < len(order):
-        notes.append(f"first {len(labels)} of {len(order):,} reasons")
-    frame = theme.newest(frame.filter(pl.col("label").is_in(labels.implode())), len(labels), notes)
-    frame = frame.select("label", "bucket", "n")
-    frame = frame.join(labels.to_frame().with_row_index("rank"), on="label").sort("rank", "bucket")
+    frame, _ = theme.panels(frame, pl.col("n").sum(), "first {shown} of {all} reasons", notes)
+    frame = frame.select("label", "bucket", "n", "rank").sort("rank", "bucket")
     chart = (
         alt.Chart(frame)
         .mark_line(interpolate="step-after", color=theme.BLUE, point={"size": 14, "color": theme.BLUE})
@@ -79,14 +75,11 @@ def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.
             alt.Y("n:Q", title=None, axis=alt.Axis(tickMinStep=1, tickCount=4)),
             tooltip=[
                 alt.Tooltip("label:N", title="reason"),
-                alt.Tooltip("bucket:T", title="from (UTC)", timeUnit="utcyearmonthdatehoursminutes"),
+                theme.bucket_tooltip(),
                 alt.Tooltip("n:Q", title="failed runs", format=","),
             ],
         )
         .properties(width=200, height=80)
     )
-    facet = alt.Facet(
-        "label:N", sort=alt.EncodingSortField("rank", op="min"), title=None, header=alt.Header(labelLimit=210)
-    )
     title = theme.title(f"Why runs failed over time{theme.by_words(groups)}", *notes)
-    return chart.facet(facet, columns=3).properties(title=title)
+    return chart.facet(theme.facet(header=alt.Header(labelLimit=210)), columns=3).properties(title=title)

@@ -7,6 +7,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from jobstats.analysis.queue_latency import MEASURES
 from jobstats.charts import theme
 from jobstats.errors import ArgumentError
 from jobstats.wording import duration, plural
@@ -20,11 +21,11 @@ def queue_latency(table: Any) -> alt.TopLevelMixin:
     Raises:
         ArgumentError: It is another table.
     """
-    frame = theme.drawable(table, ["max_ms", "n", "n_excluded", "n_waiting"], "queue_latency")
+    frame = theme.drawable(table, MEASURES, "queue_latency")
     quantiles = sorted((name for name in frame.columns if _QUANTILE.fullmatch(name)), key=_share)
     if not quantiles:
         raise ArgumentError("expected the table of queue_latency with at least one quantile")
-    groups = [n for n in frame.columns if n not in (*quantiles, "bucket", "max_ms", "n", "n_excluded", "n_waiting")]
+    groups = [n for n in frame.columns if n not in (*quantiles, "bucket", *MEASURES)]
     frame = theme.labelled(frame, groups, "all runs")
     # A log axis has no place for 0 or less: drawn at its edge, printed and shown as it is.
     frame = frame.with_columns(pl.col(name).clip(lower_bound=1).alias(f"{name}_drawn") for name in quantiles)
@@ -53,12 +54,7 @@ def _ladder(frame: pl.DataFrame, quantiles: list[str], groups: list[str], notes:
     axis, scale = theme.duration_axis(
         pl.concat([worst[name] for name in drawn]), 8, title="queue latency, log scale", orient="bottom"
     )
-    y = alt.Y(
-        "label:N",
-        sort=alt.EncodingSortField("rank", order="ascending"),
-        title=None,
-        axis=alt.Axis(domain=False, ticks=False),
-    )
+    y = theme.group_axis()
     tooltip = [
         alt.Tooltip("label:N", title="group"),
         alt.Tooltip("values:N", title=_names(quantiles)),
@@ -104,16 +100,11 @@ def _column(frame: pl.DataFrame, y: alt.Y, field: str, heading: str, colour: str
 
 def _over_time(frame: pl.DataFrame, quantiles: list[str], groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
     key = quantiles[-2:][0]
-    order = frame.group_by("label").agg(pl.col(key).max()).sort(key, "label", descending=[True, False], nulls_last=True)
-    labels = order["label"].head(theme.MOST_PANELS)
-    if len(labels) < len(order):
-        notes.append(f"slowest {len(labels)} of {len(order):,} groups")
-    frame = theme.newest(frame.filter(pl.col("label").is_in(labels.implode())), len(labels), notes)
-    frame = frame.join(labels.to_frame().with_row_index("rank"), on="label")
+    frame, n_panels = theme.panels(frame, pl.col(key).max(), "slowest {shown} of {all} groups", notes)
     drawn = [f"{name}_drawn" for name in quantiles]
-    is_one = len(labels) == 1
+    is_one = n_panels == 1
     axis, scale = theme.duration_axis(pl.concat([frame[name] for name in drawn]), 8 if is_one else 5, title=None)
-    tooltip = [alt.Tooltip("bucket:T", title="from (UTC)", timeUnit="utcyearmonthdatehoursminutes")]
+    tooltip = [theme.bucket_tooltip()]
     tooltip += [alt.Tooltip(f"{name}:Q", title=_name(name) + " (ms)", format=",.0f") for name in quantiles]
     base = alt.Chart(frame).encode(theme.time_axis(frame["bucket"]), tooltip=[*tooltip, alt.Tooltip("n:Q", format=",")])
 
@@ -133,11 +124,10 @@ def _over_time(frame: pl.DataFrame, quantiles: list[str], groups: list[str], not
     notes.append(f"lines from below: {_names(quantiles)}; log scale")
     if is_one:
         return alt.layer(*layers).properties(width=680, height=260, title=theme.title(text, *notes))
-    facet = alt.Facet("label:N", sort=alt.EncodingSortField("rank", op="min"), title=None)
     return (
         alt.layer(*layers)
         .properties(width=200, height=110)
-        .facet(facet, columns=3)
+        .facet(theme.facet(), columns=3)
         .properties(title=theme.title(text, *notes))
     )
 

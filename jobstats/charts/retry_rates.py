@@ -5,14 +5,13 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from jobstats.analysis.retry_rates import COUNTS, MEASURES
 from jobstats.charts import theme
 from jobstats.wording import percent, plural
 
 _SHOWN = {"retry_rate": ("retried", theme.BLUE), "failure_rate": ("failed", theme.ORANGE)}
 _MOST_OPEN = 0.1
 """A window is not drawn while more of its runs than this have not ended: those that retry end last."""
-_COUNTS = ("n", "n_completed", "n_failed", "n_retried", "n_recovered", "n_rerun", "n_open")
-_MEASURES = [f"{name}{end}" for name in (*_SHOWN, "recovery_rate") for end in ("", "_low", "_high")]
 
 
 def retry_rates(table: Any) -> alt.TopLevelMixin:
@@ -23,8 +22,8 @@ def retry_rates(table: Any) -> alt.TopLevelMixin:
     Raises:
         ArgumentError: It is another table.
     """
-    frame = theme.drawable(table, [*_MEASURES, *_COUNTS, "is_estimable"], "retry_rates")
-    known = {*_MEASURES, *_COUNTS, "mean_attempts", "is_estimable", "bucket"}
+    frame = theme.drawable(table, [*MEASURES, *COUNTS, "is_estimable"], "retry_rates")
+    known = {*MEASURES, *COUNTS, "is_estimable", "bucket"}
     groups = [name for name in frame.columns if name not in known]
     frame = theme.labelled(frame, groups, "all runs")
     notes = [f"n = {frame['n'].sum():,} ended runs"]
@@ -63,12 +62,7 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
     worst = worst.with_row_index("rank").with_columns(
         values=pl.Series([_words(row) for row in worst.to_dicts()], dtype=pl.String)
     )
-    y = alt.Y(
-        "label:N",
-        sort=alt.EncodingSortField("rank", order="ascending", op="min"),
-        title=None,
-        axis=alt.Axis(domain=False, ticks=False),
-    )
+    y = theme.group_axis()
     long = _long(worst, ["label", "rank"]).filter(pl.col("rate").is_not_null())
     step = alt.Step(34, **{"for": "position"}) if len(long) else alt.Step(22)
     panels: list[Any] = []
@@ -83,9 +77,7 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
             tooltip=[
                 alt.Tooltip("label:N", title="group"),
                 alt.Tooltip("measure:N", title="rate of runs"),
-                alt.Tooltip("rate:Q", format=".1%"),
-                alt.Tooltip("low:Q", format=".1%"),
-                alt.Tooltip("high:Q", format=".1%"),
+                *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("rate", "low", "high")),
                 alt.Tooltip("n:Q", format=","),
             ],
         )
@@ -125,23 +117,19 @@ def _words(row: dict[str, Any]) -> str:
 
 
 def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
-    order = frame.group_by("label").agg(pl.col("n_failed").sum()).sort("n_failed", "label", descending=[True, False])
-    labels = order["label"].head(theme.MOST_PANELS)
-    if len(labels) < len(order):
-        notes.append(f"{len(labels)} of {len(order):,} groups, those with most failures")
-    frame = theme.newest(frame.filter(pl.col("label").is_in(labels.implode())), len(labels) * len(_SHOWN), notes)
-    frame = frame.join(labels.to_frame().with_row_index("rank"), on="label")
+    said = "{shown} of {all} groups, those with most failures"
+    frame, n_panels = theme.panels(frame, pl.col("n_failed").sum(), said, notes, series=len(_SHOWN))
     is_estimable = bool(frame["is_estimable"].all())
     if is_estimable:
         unsettled = pl.col("n_open") > _MOST_OPEN * (pl.col("n") + pl.col("n_open"))
         if n_unsettled := len(frame.filter(unsettled)):
             notes.append(f"{plural(n_unsettled, 'window')} left open, many runs had not ended")
-        frame = frame.with_columns(pl.when(~unsettled).then(pl.col(name)).alias(name) for name in _MEASURES)
+        frame = frame.with_columns(pl.when(~unsettled).then(pl.col(name)).alias(name) for name in MEASURES)
     else:
         frame = frame.with_columns(pl.col(f"n_{word}").alias(name) for name, (word, _) in _SHOWN.items())
     form, what = (".1%", "rate of runs") if is_estimable else (",", "number of runs")
     tooltip = [
-        alt.Tooltip("bucket:T", title="from (UTC)", timeUnit="utcyearmonthdatehoursminutes"),
+        theme.bucket_tooltip(),
         alt.Tooltip("measure:N", title=what),
         *(alt.Tooltip(f"{name}:Q", format=form) for name in ("rate", "low", "high")[: 3 if is_estimable else 1]),
         alt.Tooltip("n:Q", format=","),
@@ -155,8 +143,7 @@ def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.
         layers.insert(0, base.mark_area(opacity=0.15).encode(alt.Y("low:Q", axis=axis), alt.Y2("high:Q")))
         notes.append("share of runs that started in the window; band: interval")
     text = f"Retried and failed runs over time{theme.by_words(groups)}"
-    if len(labels) == 1:
+    if n_panels == 1:
         return alt.layer(*layers).properties(width=680, height=240, title=theme.title(text, *notes))
-    facet = alt.Facet("label:N", sort=alt.EncodingSortField("rank", op="min"), title=None)
-    panels = alt.layer(*layers).properties(width=200, height=100).facet(facet, columns=3)
+    panels = alt.layer(*layers).properties(width=200, height=100).facet(theme.facet(), columns=3)
     return panels.properties(title=theme.title(text, *notes))

@@ -127,6 +127,38 @@ def time_axis(buckets: pl.Series) -> alt.X:
     return alt.X("bucket:T", scale=alt.Scale(type="utc"), axis=axis)
 
 
+def panels(
+    table: pl.DataFrame, badness: pl.Expr, said: str, notes: list[str], series: int = 1
+) -> tuple[pl.DataFrame, int]:
+    """The worst groups over time, ranked, as far as a chart can hold them; and how many they are.
+
+    Each group has ``series`` lines. What is left out is said, in ``said``'s words for the groups.
+    """
+    column = badness.meta.output_name()
+    order = table.group_by("label").agg(badness).sort(column, "label", descending=[True, False], nulls_last=True)
+    labels = order["label"].head(MOST_PANELS)
+    if len(labels) < len(order):
+        notes.append(said.format(shown=len(labels), all=f"{len(order):,}"))
+    shown = newest(table.filter(pl.col("label").is_in(labels.implode())), len(labels) * series, notes)
+    return shown.join(labels.to_frame().with_row_index("rank"), on="label"), len(labels)
+
+
+def facet(**options: Any) -> alt.Facet:
+    """One panel a group, worst first."""
+    return alt.Facet("label:N", sort=alt.EncodingSortField("rank", op="min"), title=None, **options)
+
+
+def bucket_tooltip() -> alt.Tooltip:
+    """When a window starts; a tooltip has no scale, so it is told that time is UTC."""
+    return alt.Tooltip("bucket:T", title="from (UTC)", timeUnit="utcyearmonthdatehoursminutes")
+
+
+def group_axis() -> alt.Y:
+    """One row a group, worst first."""
+    sort = alt.EncodingSortField("rank", order="ascending", op="min")
+    return alt.Y("label:N", sort=sort, title=None, axis=alt.Axis(domain=False, ticks=False))
+
+
 def newest(table: pl.DataFrame, panels: int, notes: list[str]) -> pl.DataFrame:
     """As many of the newest windows as a chart can hold; what was left out is said."""
     buckets = table["bucket"].unique().sort()

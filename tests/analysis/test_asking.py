@@ -3,6 +3,7 @@ from datetime import UTC, date, datetime, timedelta
 import narwhals as nw
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from statsmodels.stats.proportion import proportion_confint
 
 import jobstats as js
@@ -169,6 +170,15 @@ def test_the_answer_is_the_kind_of_frame_that_was_asked(dump, engine):
         answer = analysis(table, by="connector")
         assert type(answer) is type(table)
         assert nw.from_native(answer).implementation == nw.from_native(table).implementation
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"by": "connector"}, {"every": "15s"}, {"by": ["org_id", "schedule_type"], "every": "1m", "since": "4m"}],
+)
+def test_engines_agree(dump, engine, as_polars, analysis, arguments):
+    assert_frame_equal(as_polars(analysis(engine(dump.jobs), **arguments)), analysis(dump.jobs, **arguments))
 
 
 def test_arguments_are_not_changed(dump):

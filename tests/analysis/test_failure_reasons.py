@@ -1,5 +1,4 @@
 import pytest
-from polars.testing import assert_frame_equal
 
 import jobstats as js
 from jobstats.reasons import NO_REASON
@@ -48,13 +47,3 @@ def test_the_error_of_a_completed_run_is_no_failure(dump):
     assert answer["n"].sum() == js.retry_rates(dump.jobs)["n_failed"][0] == 122
     assert answer["n_recovered"].sum() == 154
     assert answer["share"].sum() == pytest.approx(1)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [{}, {"by": "connector"}, {"every": "15s"}, {"by": ["org_id", "schedule_type"], "every": "1m", "since": "4m"}],
-)
-def test_engines_agree(dump, engine, as_polars, arguments):
-    assert_frame_equal(
-        as_polars(js.failure_reasons(engine(dump.jobs), **arguments)), js.failure_reasons(dump.jobs, **arguments)
-    )
