@@ -58,7 +58,7 @@ def test_imports_point_upstream_and_touch_no_privates(path):
         ("altair", {"charts", "report"}),
         ("vl_convert", {"report"}),
         ("jinja2", {"report"}),
-        ("duckdb", {"engines"}),
+        ("duckdb", {"engines", "ingest"}),
         ("cyclopts", {"cli"}),
         ("rich", {"cli"}),
     ],

@@ -2,53 +2,26 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
 from jobstats.contract import JobStatus, Refusal, Schedule
 from jobstats.table import RECORD_SCHEMA, epoch_ms
 
-
-class Seen(NamedTuple):
-    """Where and when a record was observed."""
-
-    source: str
-    observed_ms: int | None = None
-    observed_from: str | None = None
+_SEEN = ("observed_at", "observed_at_source", "source")
+FLAT_SCHEMA = pl.Schema({name: dtype for name, dtype in RECORD_SCHEMA.items() if name not in _SEEN})
+"""What a record itself says, without where and when it was seen."""
 
 
-def flatten(record: dict[str, Any], job: JobStatus, seen: Seen) -> tuple[Any, ...]:
-    """One row in the order of ``table.RECORD_COLUMNS``: the validated job, and the JSON text of what is nested.
+def flatten(record: dict[str, Any], job: JobStatus) -> tuple[Any, ...]:
+    """One row in the order of :data:`FLAT_SCHEMA`: the validated job, and the JSON text of what is nested.
 
     Raises:
         Refusal: A number in progress or in nested JSON is beyond the range of a double.
     """
     data, exported = job.data, record["data"]
     config = exported.get("scheduleConfig", exported.get("schedule_config"))
-    return row(
-        job,
-        progress=progress_columns(job.progress),
-        schedule=schedule_columns(config, data.schedule_config),
-        requested_ms=epoch_ms(data.timestamp),
-        metadata=json_text(data.metadata, "data.metadata"),
-        extra=json_text(_extra(job), ""),
-        seen=seen,
-    )
-
-
-def row(
-    job: Any,
-    *,
-    progress: tuple[Any, ...],
-    schedule: tuple[Any, ...],
-    requested_ms: int,
-    metadata: str | None,
-    extra: str | None,
-    seen: Seen,
-) -> tuple[Any, ...]:
-    """The order of ``table.RECORD_COLUMNS``, for the contract's model and for any object with the same attributes."""
-    data = job.data
     return (
         job.id,
         job.name,
@@ -63,14 +36,11 @@ def row(
         job.processed_on,
         job.finished_on,
         job.delay,
-        *progress,
-        *schedule,
-        requested_ms,
-        metadata,
-        extra,
-        seen.observed_ms,
-        seen.observed_from,
-        seen.source,
+        *progress_columns(job.progress),
+        *schedule_columns(config, data.schedule_config),
+        epoch_ms(data.timestamp),
+        json_text(data.metadata, "data.metadata"),
+        json_text(_extra(job), ""),
     )
 
 
@@ -100,15 +70,15 @@ def schedule_columns(exported: Any, schedule: Schedule) -> tuple[Any, ...]:
     )
 
 
-def frame(rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:
-    """Rows of :func:`flatten` as a frame; instants, integers until here, become UTC timestamps."""
-    integers = {name: pl.Int64 if dtype.is_temporal() else dtype for name, dtype in RECORD_SCHEMA.items()}
+def frame(rows: Iterable[tuple[Any, ...]], schema: pl.Schema = FLAT_SCHEMA) -> pl.DataFrame:
+    """Rows as a frame; instants, integers until here, become UTC timestamps."""
+    integers = {name: pl.Int64() if dtype.is_temporal() else dtype for name, dtype in schema.items()}
     columns = list(zip(*rows, strict=True)) or [()] * len(integers)
     series = [
         pl.Series(name, list(values), dtype=dtype, strict=True)
         for (name, dtype), values in zip(integers.items(), columns, strict=True)
     ]
-    return pl.DataFrame(series).cast(RECORD_SCHEMA)
+    return pl.DataFrame(series).cast(schema)
 
 
 def _number(value: Any) -> float | None:

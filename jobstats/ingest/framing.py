@@ -2,7 +2,8 @@
 
 A text whose first line is a complete JSON value is read line by line; each line is a record, an array of records
 or an envelope, so a minified array is simply a file of one line. Any other text is one document over many lines, or
-damaged: then whatever can still be told apart by brackets and commas is a record, accepted or refused.
+damaged: then whatever can still be told apart by brackets and commas is a record, accepted or refused. Nothing here
+holds more than a part of a long text: lines come in blocks, the elements of a long array in windows.
 """
 
 import codecs
@@ -10,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 from msgspec import DecodeError, Raw, Struct
@@ -17,38 +19,54 @@ from msgspec.json import Decoder
 
 from jobstats.contract import Refusal, decode
 
+BLOCK = 1 << 25
+"""Bytes that are read and judged together; also how much of a document is looked at to tell what it is."""
+_MOST_DAMAGED = 1 << 28
+"""So far is the end of a damaged part of a long array looked for before what is in it is saved."""
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
 _OBJECT = re.compile(r",\s*(\{)")
+_BETWEEN = re.compile(rb"\}\s*,(?=\s*\{)")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
 _MOST_CUTS = 100
 """So often is a damaged array searched for the next record; what is damaged more often is read no further."""
 _LONGEST_LOOK = 1_000_000
+_MOST_TRIED = 20
 _BLANK = b" \t\r\n"
+
+
+class Lines(NamedTuple):
+    """Whole lines, each of which may be a record, an array, an envelope, blank or damaged."""
+
+    block: bytes
+    first: int
+    """The 1-based number of the first line in the file."""
+
+
+class Text(NamedTuple):
+    """What should be one record, not read yet; ``line`` and ``index`` as in :class:`Item`."""
+
+    text: bytes
+    line: int | None
+    index: int | None  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a record
 
 
 class Item(NamedTuple):
     """What counts as one record: a decoded value, or a problem that kept it from being decoded.
 
-    ``line`` is the 1-based line of the file, ``index`` the 0-based place in an array. ``text`` gives the exact
-    source on demand, because only rejects need it.
+    ``line`` is the 1-based line of the file, ``index`` the 0-based place in an array. ``source`` gives the exact
+    text on demand, because only rejects need it.
     """
 
     value: Any
-    text: Callable[[], bytes]
+    source: Callable[[], bytes]
     line: int | None
-    index: int | None  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a record
+    index: int | None  # type: ignore[assignment]
     problem: str | None = None
 
 
 class Empty(NamedTuple):
     """An envelope without records: an error body, a 404, or an organisation without jobs."""
-
-
-class Row(NamedTuple):
-    """A line that the caller's quick way has read already."""
-
-    values: tuple[Any, ...]
 
 
 class _Envelope(Struct, forbid_unknown_fields=True):
@@ -59,75 +77,60 @@ class _Envelope(Struct, forbid_unknown_fields=True):
 
 _ARRAY = Decoder(list[Raw]).decode
 _ENVELOPE = Decoder(_Envelope).decode
+_ANY = Decoder(Raw).decode
 
-Found = Item | Empty | Row
-Quick = Callable[[bytes], tuple[Any, ...] | None]
+Found = Text | Item | Empty
 
 
-def split(pieces: Iterable[bytes], quick: Quick) -> Iterator[Found]:
-    """Every would-be record of a text that comes in pieces, in order.
-
-    A line is offered to ``quick`` first; only what it leaves is decoded here.
-    """
-    lines = _numbered_lines(pieces)
-    first = next((line for line in lines if line[1].strip(_BLANK)), None)
-    if first is None:
+def split(pieces: Iterable[bytes]) -> Iterator[Lines | Found]:
+    """What a text that comes in pieces is made of, in order."""
+    pieces = _without_bom(pieces)
+    text, number, is_all = _beginning(pieces)
+    first, newline, _ = text.partition(b"\n")
+    if not text:
         return
-    number, text = first
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        yield _damage(text, number, None, "UTF-16 or UTF-32 text; save it as UTF-8")
+        yield _damage(text + b"".join(pieces), number, None, "UTF-16 or UTF-32 text; save it as UTF-8")
+    elif (newline or is_all) and _is_json(first):
+        yield from _blocks(chain([text], pieces), number)
+    else:
+        yield from _document(text, pieces, number)
+
+
+def opened(text: bytes, line: int | None, index: int | None) -> Iterator[Found]:
+    """What a line, or an element of an array, holds when it is not a usual record."""
+    text = text.strip(_BLANK)
+    if not text:
         return
     try:
-        found = _read(text, number, quick)
-    except Refusal:
-        yield from _document([first, *lines], quick)
-    else:
-        yield from found
-        yield from _line_by_line(lines, quick)
+        if index is None:
+            yield from _parts(text, line)
+        elif is_envelope(value := decode(text)):
+            yield from contained(value, partial(bytes, text), line)
+        else:
+            yield Item(value, partial(bytes, text), line, index)
+    except Refusal as refusal:
+        yield _damage(text, line, index, refusal.reason)
 
 
-def _read(text: bytes, line: int | None, quick: Quick) -> Iterator[Found]:
-    """What one JSON text holds, each part decoded as late as can be.
-
-    Raises:
-        Refusal: It is not JSON.
-    """
-    if (values := quick(text)) is not None:
-        return iter((Row(values),))
-    return _unusual(text.strip(_BLANK), line, quick)
-
-
-def _unusual(text: bytes, line: int | None, quick: Quick) -> Iterator[Found]:
-    """What a JSON text holds that is not one usual record.
+def _parts(text: bytes, line: int | None) -> Iterator[Found]:
+    """The records in a JSON text.
 
     Raises:
         Refusal: It is not JSON.
     """
     try:
         if text.startswith(b"["):
-            return _of_array(_ARRAY(text), line, quick)
+            return _numbered(_ARRAY(text), line, 0)
         if text.startswith(b'{"success"') and (elements := _ENVELOPE(text).data):
-            return _of_array(elements, line, quick)
+            return _numbered(elements, line, 0)
     except DecodeError:
         pass  # another shape, or no JSON: the contract says which
     return contained(decode(text), partial(bytes, text), line)
 
 
-def _of_array(elements: list[Raw], line: int | None, quick: Quick) -> Iterator[Found]:
-    for index, element in enumerate(elements):
-        text = bytes(element)
-        if (values := quick(text)) is not None:
-            yield Row(values)
-            continue
-        try:
-            value = decode(text)
-        except Refusal as refusal:
-            yield _damage(text, line, index, refusal.reason)
-            continue
-        if is_envelope(value):
-            yield from contained(value, partial(bytes, text), line)
-        else:
-            yield Item(value, partial(bytes, text), line, index)
+def _numbered(elements: Iterable[Raw], line: int | None, start: int) -> Iterator[Found]:
+    return (Text(bytes(element), line, index) for index, element in enumerate(elements, start))
 
 
 def contained(value: Any, text: Callable[[], bytes], line: int | None) -> Iterator[Found]:
@@ -169,18 +172,6 @@ def _elements_of(values: list[Any], text: Callable[[], bytes], line: int | None)
         yield Item(value, partial(source_of, index), line, index)
 
 
-def _numbered_lines(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Lines with their 1-based numbers."""
-    number, unfinished = 1, [b""]
-    for piece in _without_bom(pieces):
-        head, *lines = piece.split(b"\n")
-        unfinished.append(head)
-        for line in lines:
-            yield number, b"".join(unfinished)
-            number, unfinished = number + 1, [line]
-    yield number, b"".join(unfinished)
-
-
 def _without_bom(pieces: Iterable[bytes]) -> Iterator[bytes]:
     iterator = iter(pieces)
     if (first := next(iterator, None)) is not None:
@@ -188,39 +179,128 @@ def _without_bom(pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield from iterator
 
 
-def _line_by_line(lines: Iterable[tuple[int, bytes]], quick: Quick) -> Iterator[Found]:
-    for number, line in lines:
-        if (values := quick(line)) is not None:
-            yield Row(values)
-        elif text := line.strip(_BLANK):
-            try:
-                found = _unusual(text, number, quick)
-            except Refusal as refusal:
-                yield _damage(text, number, None, refusal.reason)
-            else:
-                yield from found
+def _beginning(pieces: Iterator[bytes]) -> tuple[bytes, int, bool]:
+    """A text to the end of its first line that is not blank, or further; that line's number; whether that is all."""
+    text, number = bytearray(), 1
+    for piece in pieces:
+        text += piece
+        n_blank = len(text) - len(text.lstrip(_BLANK))
+        number += text.count(b"\n", 0, n_blank)
+        del text[:n_blank]
+        if len(text) >= BLOCK or b"\n" in text:
+            return bytes(text), number, False
+    return bytes(text), number, True
 
 
-def _document(lines: list[tuple[int, bytes]], quick: Quick) -> Iterator[Found]:
-    """One JSON value over many lines; failing that, what can be saved of it; failing that, broken lines."""
-    whole = b"\n".join(line for _, line in lines).strip(_BLANK)
+def _blocks(pieces: Iterable[bytes], number: int) -> Iterator[Lines]:
+    """Whole lines, many at a time."""
+    unfinished: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        unfinished.append(piece)
+        size += len(piece)
+        if size >= BLOCK and (end := piece.rfind(b"\n") + 1):
+            unfinished[-1] = piece[: end - 1]
+            block = b"".join(unfinished)
+            yield Lines(block, number)
+            number += block.count(b"\n") + 1
+            unfinished = [piece[end:]]
+            size = len(piece) - end
+    if size:
+        yield Lines(b"".join(unfinished), number)
+
+
+def _is_json(text: bytes) -> bool:
     try:
-        found = _read(whole, lines[0][0], quick)
-    except Refusal as refusal:
-        if _array_start(_as_text(whole)) is not None:
-            yield from _saved(_as_text(whole), refusal.reason)
-        elif _are_records(lines):
-            yield from _line_by_line(lines, quick)
-        else:
-            yield _damage(whole, lines[0][0], None, refusal.reason)
+        _ANY(text)
+    except DecodeError:
+        return False
+    return True
+
+
+def _document(text: bytes, pieces: Iterator[bytes], number: int) -> Iterator[Lines | Found]:
+    """One JSON value over many lines, or in one that is long; or broken lines."""
+    head = bytearray(text)
+    while len(head) < BLOCK and (piece := next(pieces, b"")):
+        head += piece
+    if len(head) < BLOCK:
+        yield from _whole(bytes(head), number)
+        return
+    text = bytes(head)
+    if (start := _array_start(_as_text(text))) is not None:
+        opening = len(_as_bytes(_as_text(text)[:start]))
+        yield from _windows(text[:opening], chain([text[opening:]], pieces), number)
+    elif _are_records(text[: text.rfind(b"\n") + 1]):
+        yield from _blocks(chain([text], pieces), number)
     else:
-        yield from found
+        yield from _whole(text + b"".join(pieces), number)
 
 
-def _are_records(lines: list[tuple[int, bytes]]) -> bool:
+def _whole(text: bytes, number: int) -> Iterator[Lines | Found]:
+    """One JSON value; failing that, what can be saved of it; failing that, broken lines."""
+    stripped = text.strip(_BLANK)
+    try:
+        yield from _parts(stripped, number)
+    except Refusal as refusal:
+        if _array_start(_as_text(stripped)) is not None:
+            yield from _saved(_as_text(stripped), refusal.reason)
+        elif _are_records(text):
+            yield Lines(text, number)
+        else:
+            yield _damage(stripped, number, None, refusal.reason)
+
+
+def _windows(opening: bytes, pieces: Iterable[bytes], number: int) -> Iterator[Found]:
+    """The elements of a long array, window by window; ``opening`` is what stands before the first of them."""
+    window, limit, n = bytearray(), BLOCK, 0
+    for piece in pieces:
+        window += piece
+        if len(window) < limit:
+            continue
+        elements, end = _whole_elements(bytes(window))
+        found: Iterable[Found] = ()
+        if elements:
+            found, limit = _numbered(elements, number, n), BLOCK
+        elif limit < _MOST_DAMAGED or not end:
+            limit, end = limit * 2, 0
+        else:
+            saved = _saved(_as_text(opening + window[: end - 1]), None)
+            found, limit = (_moved(item, n) for item in saved), BLOCK
+        for item in found:
+            yield item
+            n += 1
+        del window[:end]
+    for rest in _whole(opening + bytes(window), number):
+        if not isinstance(rest, Lines | Empty):
+            yield _moved(rest, n)
+        elif not n:
+            yield Empty()
+
+
+def _whole_elements(window: bytes) -> tuple[list[Raw], int]:
+    """The elements up to the last comma between two of them, and where that ends.
+
+    A comma inside an element does not pass: what stands before it is no JSON.
+    """
+    commas = [match.end() for match in _BETWEEN.finditer(window, max(0, len(window) - _LONGEST_LOOK))]
+    for end in reversed(commas[-_MOST_TRIED:]):
+        try:
+            return _ARRAY(b"[" + window[: end - 1] + b"]"), end
+        except DecodeError:
+            continue
+    return [], commas[-1] if commas else 0
+
+
+def _moved(found: Text | Item | Empty, by: int) -> Found:
+    if isinstance(found, Empty) or found.index is None:
+        return found
+    return found._replace(index=found.index + by)
+
+
+def _are_records(text: bytes) -> bool:
     """Whether broken text is NDJSON after all: each line opens an object, or one is an object by itself."""
-    texts = [text for _, line in lines if (text := line.strip(_BLANK))]
-    return all(text.startswith(b"{") for text in texts) or any(map(_is_object, texts))
+    lines = [line for part in text.split(b"\n") if (line := part.strip(_BLANK))]
+    return all(line.startswith(b"{") for line in lines) or any(map(_is_object, lines))
 
 
 def _is_object(text: bytes) -> bool:
@@ -230,8 +310,11 @@ def _is_object(text: bytes) -> bool:
         return False
 
 
-def _saved(source: str, reason: str) -> Iterator[Found]:
-    """The elements of a damaged array. One that swallowed its neighbours ends where the next record starts."""
+def _saved(source: str, reason: str | None) -> Iterator[Found]:
+    """The elements of a damaged array. One that swallowed its neighbours ends where the next record starts.
+
+    ``reason`` says why the array is damaged, should its elements not; None if it simply goes on.
+    """
     position, index, n_found, n_cut = _array_start(source), 0, 0, 0
     while position is not None:
         start, position = position, None
@@ -251,7 +334,7 @@ def _saved(source: str, reason: str) -> Iterator[Found]:
             index += 1
             if position is not None:
                 break
-    if not n_found:
+    if not n_found and reason is not None:
         yield _damage(b"", None, index, reason)
 
 

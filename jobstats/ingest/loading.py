@@ -1,24 +1,28 @@
 """``load``: any export as the jobs table and the rejects, with nothing lost between them."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from jobstats.contract import Refusal, decode, parse
+from jobstats.contract import Refusal, decode
 from jobstats.errors import ArgumentError
-from jobstats.ingest import quick
-from jobstats.ingest import rejects as rejected
-from jobstats.ingest.flatten import Seen, flatten, frame
-from jobstats.ingest.framing import Empty, Found, Item, Row, contained, split
-from jobstats.ingest.sources import Document, Objects, Progress, Skipped, as_json, chunks, find
-from jobstats.table import check_columns
+from jobstats.ingest import rejects
+from jobstats.ingest.flatten import frame
+from jobstats.ingest.framing import Empty, Found, Item, Lines, contained, split
+from jobstats.ingest.sources import Document, Objects, Progress, Seen, Skipped, as_json, chunks, find
+from jobstats.table import RECORD_SCHEMA, check_columns
 from jobstats.timing import add_times
 
-_ROWS_PER_FRAME = 50_000
+if TYPE_CHECKING:
+    from jobstats.ingest.judging import Judged
+
+_AT_ONCE = 2
+"""Batches judged at a time."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +55,7 @@ class Loaded:
         if isinstance(loaded, cls):
             return loaded
         if isinstance(loaded, pl.DataFrame | pl.LazyFrame):
-            loaded = (loaded.lazy().collect(), rejected.frame([]))
+            loaded = (loaded.lazy().collect(), rejects.frame([]))
         if not isinstance(loaded, tuple) or len(loaded) != 2 or not isinstance(loaded[0], pl.DataFrame):
             raise ArgumentError(f"expected what load returned, or a Polars jobs table; found {type(loaded).__name__}")
         check_columns(loaded[0].columns, "jobs")
@@ -65,19 +69,13 @@ class Loaded:
 
 
 @dataclass
-class _Tally:
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
-    frames: list[pl.DataFrame] = field(default_factory=list)
-    refused: list[tuple[Any, ...]] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    n_items: int = 0
+class Tally:
+    """What was read besides records."""
+
     n_files: int = 0
     n_bytes: int = 0
-    n_empty: int = 0
-
-    def flush(self) -> None:
-        self.frames.append(frame(self.rows))
-        self.rows = []
+    n_without_records: int = 0
+    skipped: list[str] = field(default_factory=list)
 
 
 def load(source: Any, *, observed_at: datetime | None = None, progress: Progress | None = None) -> Loaded:
@@ -110,32 +108,58 @@ def load(source: Any, *, observed_at: datetime | None = None, progress: Progress
     >>> rejects.select("index", "field", "reason").row(0)
     (1, 'attemptsMade', 'attemptsMade: expected an integer, found "1"')
     """
-    tally = _Tally()
-    for document in find(source, observed_at):
+    tally = Tally()
+    frames, rejected = [frame([], RECORD_SCHEMA)], []
+    for judged in records(source, tally, observed_at=observed_at, progress=progress):
+        frames.append(judged.records)
+        rejected += judged.rejected
+    jobs = add_times(pl.concat(frames))
+    skipped = tuple(tally.skipped)
+    return Loaded(jobs, rejects.frame(rejected), tally.n_files, tally.n_bytes, tally.n_without_records, skipped)
+
+
+def records(
+    source: Any, tally: Tally, *, observed_at: datetime | None = None, progress: Progress | None = None
+) -> Iterator["Judged"]:
+    """The records and rejects of a source, batch by batch in the order read, without the times.
+
+    What else was read is counted in ``tally``. Raises as :func:`load` does.
+    """
+    from jobstats.ingest.judging import batches, judge  # brings DuckDB, which only loading needs
+
+    waiting: deque[Future[Judged]] = deque()
+    # Reading and judging run beside each other, and so do two batches: DuckDB and Polars let go of the interpreter.
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for batch in batches(_found(find(source, observed_at), tally, progress)):
+            waiting.append(pool.submit(judge, batch))
+            if len(waiting) > _AT_ONCE:
+                yield _counted(waiting.popleft().result(), tally)
+        while waiting:
+            yield _counted(waiting.popleft().result(), tally)
+
+
+def _counted(judged: "Judged", tally: Tally) -> "Judged":
+    tally.n_without_records += judged.n_empty
+    return judged
+
+
+def _found(
+    documents: Iterable[Document | Objects | Skipped], tally: Tally, progress: Progress | None
+) -> Iterator[tuple[Seen, Lines | Found]]:
+    for document in documents:
         if isinstance(document, Skipped):
             tally.skipped.append(document.path)
-            continue
-        if isinstance(document, Document):
+        elif isinstance(document, Objects):
+            for found in _objects(document.values):
+                yield document.seen, found
+        else:
             tally.n_files += 1
             tally.n_bytes += document.size
-        for item in _items(document, progress):
-            _judge(item, document.seen, tally)
-    tally.flush()
-    jobs = add_times(pl.concat(tally.frames))
-    refused = rejected.frame(tally.refused)
-    if len(jobs) + len(refused) != tally.n_items:
-        raise AssertionError(f"{tally.n_items} records in, {len(jobs)} accepted and {len(refused)} rejected out")
-    return Loaded(jobs, refused, tally.n_files, tally.n_bytes, tally.n_empty, tuple(tally.skipped))
-
-
-def _items(document: Document | Objects, progress: Progress | None) -> Iterator[Found]:
-    if isinstance(document, Objects):
-        yield from _objects(document.values)
-        return
-    damage: list[str] = []
-    yield from split(_undamaged(document, progress, damage), partial(quick.row, seen=document.seen))
-    for reason in damage:
-        yield Item(None, bytes, None, None, reason)
+            damage: list[str] = []
+            for part in split(_undamaged(document, progress, damage)):
+                yield document.seen, part
+            for reason in damage:
+                yield document.seen, Item(None, bytes, None, None, reason)
 
 
 def _undamaged(document: Document, progress: Progress | None, damage: list[str]) -> Iterator[bytes]:
@@ -157,23 +181,3 @@ def _objects(values: list[Any]) -> Iterator[Found]:
             continue
         for found in contained(decoded, text.__bytes__, None):
             yield found if isinstance(found, Empty) or found.index is not None else found._replace(index=index)
-
-
-def _judge(item: Found, seen: Seen, tally: _Tally) -> None:
-    """Accept or refuse one would-be record."""
-    if isinstance(item, Empty):
-        tally.n_empty += 1
-        return
-    tally.n_items += 1
-    if isinstance(item, Row):
-        tally.rows.append(item.values)
-    else:
-        try:
-            if item.problem:
-                raise Refusal("", item.problem)
-            tally.rows.append(flatten(item.value, parse(item.value), seen))
-        except Refusal as refusal:
-            reason = (refusal.field, refusal.reason)
-            tally.refused.append(rejected.row(seen.source, item.line, item.index, *reason, item.text()))
-    if len(tally.rows) >= _ROWS_PER_FRAME:
-        tally.flush()

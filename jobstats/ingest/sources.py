@@ -19,7 +19,6 @@ from pydantic_core import to_json
 
 from jobstats.contract import Refusal
 from jobstats.errors import ArgumentError, SourceError
-from jobstats.ingest.flatten import Seen
 from jobstats.table import epoch_ms
 
 SUFFIXES = (".json", ".ndjson", ".jsonl")
@@ -32,6 +31,14 @@ _CHUNK = 1 << 16
 
 Progress = Callable[[int, int], None]
 """Called with the bytes read and the bytes known so far."""
+
+
+class Seen(NamedTuple):
+    """Where and when records were observed."""
+
+    source: str
+    observed_ms: int | None = None
+    observed_from: str | None = None
 
 
 class Document(NamedTuple):

@@ -288,7 +288,7 @@ def test_pipes_links_and_odd_names(few, tmp_path):
 
 
 def test_many_rows_are_collected_in_pieces(few, monkeypatch):
-    monkeypatch.setattr("jobstats.ingest.loading._ROWS_PER_FRAME", 3)
+    monkeypatch.setattr("jobstats.ingest.judging._MOST_ENTRIES", 3)
     assert len(js.load(b"\n".join(few)).jobs) == len(few)
 
 

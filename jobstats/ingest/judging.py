@@ -1,0 +1,157 @@
+"""Would-be records → columns and rejects: the quick way for what is usual, the contract for the rest.
+
+Batches are judged each by itself, so they can be judged beside each other and forgotten when they are written.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from jobstats.contract import Refusal, parse
+from jobstats.ingest import rejects
+from jobstats.ingest.flatten import FLAT_SCHEMA, flatten, frame
+from jobstats.ingest.framing import BLOCK, Empty, Found, Item, Lines, Text, opened
+from jobstats.ingest.quick import PLACE, columns
+from jobstats.ingest.sources import Seen
+from jobstats.table import RECORD_SCHEMA
+
+_SMALL = 1 << 18
+_MOST_ENTRIES = 50_000
+_SEEN_SCHEMA = pl.Schema({name: RECORD_SCHEMA[name] for name in ("source", "observed_at", "observed_at_source")})
+"""The fields of ``Seen``."""
+
+Entry = tuple[Seen, Found]
+
+
+class Block(NamedTuple):
+    """Many lines of one file."""
+
+    seen: Seen
+    lines: Lines
+
+
+Batch = Block | list[Entry]
+"""What is judged together: lines of one file, or would-be records from anywhere."""
+
+
+class Judged(NamedTuple):
+    """The records of a batch in the order found, its rejects as rows of ``rejects.SCHEMA``, and its empty envelopes."""
+
+    records: pl.DataFrame
+    rejected: list[tuple[Any, ...]]
+    n_empty: int
+
+
+def batches(found: Iterable[tuple[Seen, Lines | Found]]) -> Iterator[Batch]:
+    """What was found, in batches of a size that is quick to judge and bounded in memory."""
+    entries: list[Entry] = []
+    size = 0
+    for seen, part in found:
+        if isinstance(part, Lines) and len(part.block) >= _SMALL:
+            if entries:
+                yield entries
+                entries, size = [], 0
+            yield Block(seen, part)
+        elif isinstance(part, Lines):
+            entries += _entries(seen, part)
+            size += len(part.block)
+        else:
+            entries.append((seen, part))
+            size += len(part.text) if isinstance(part, Text) else 0
+        if size >= BLOCK or len(entries) >= _MOST_ENTRIES:
+            yield entries
+            entries, size = [], 0
+    if entries:
+        yield entries
+
+
+def judge(batch: Batch) -> Judged:
+    """Accept or refuse every would-be record of a batch."""
+    placed = _judged(batch)
+    return Judged(placed.records.select(RECORD_SCHEMA.names()), [row for _, row in placed.rejected], placed.n_empty)
+
+
+class _Placed(NamedTuple):
+    """As :class:`Judged`, with the place in the batch that each record and each reject comes from."""
+
+    records: pl.DataFrame
+    rejected: list[tuple[int, tuple[Any, ...]]]
+    n_empty: int
+
+
+def _judged(batch: Batch) -> _Placed:
+    if isinstance(batch, Block):
+        try:
+            texts = pl.read_lines(batch.lines.block).to_series()
+        except pl.exceptions.ComputeError:  # not UTF-8 somewhere
+            return _judged(list(_entries(*batch)))
+        seen, (_, first) = batch
+        taken = columns(texts)
+        placed = _with_the_rest(taken, texts, lambda at: (seen, Text(texts[at].encode(), first + at, None)))
+        columns_of_seen = frame([seen], _SEEN_SCHEMA)[pl.zeros(len(placed.records), pl.UInt32, eager=True)]
+    else:
+        texts = pl.Series([_text(part) for _, part in batch], dtype=pl.String)
+        placed = _with_the_rest(columns(texts), texts, batch.__getitem__)
+        codes: dict[Seen, int] = {}
+        each = pl.Series([codes.setdefault(seen, len(codes)) for seen, _ in batch], dtype=pl.UInt32)
+        columns_of_seen = frame(codes, _SEEN_SCHEMA)[each.gather(placed.records[PLACE])]
+    return placed._replace(records=placed.records.hstack(columns_of_seen))
+
+
+def _with_the_rest(taken: pl.DataFrame, texts: pl.Series, entry: Callable[[int], Entry]) -> _Placed:
+    """The records taken the quick way, and what the contract says of the others."""
+    rows: list[tuple[Any, ...]] = []
+    rejected: list[tuple[int, tuple[Any, ...]]] = []
+    inner: list[Entry] = []
+    owners: list[int] = []
+    n_empty = 0
+    for at in _left(len(texts), taken[PLACE]):
+        seen, part = entry(at)
+        for found in [part] if isinstance(part, Item | Empty) else opened(*part):
+            if isinstance(found, Empty):
+                n_empty += 1
+            elif isinstance(found, Text):
+                inner.append((seen, found))
+                owners.append(at)
+            else:
+                try:
+                    if found.problem:
+                        raise Refusal("", found.problem)
+                    rows.append((at, *flatten(found.value, parse(found.value))))
+                except Refusal as refusal:
+                    why = (refusal.field, refusal.reason)
+                    rejected.append((at, rejects.row(seen.source, found.line, found.index, *why, found.source())))
+    schema = pl.Schema({PLACE: taken[PLACE].dtype, **FLAT_SCHEMA})
+    parts = [taken, frame(rows, schema)]
+    if inner:
+        # Elements of arrays and envelopes are usual again; what is left of them holds no texts, so this ends here.
+        within = _judged(inner)
+        owner = pl.Series(PLACE, owners, dtype=schema[PLACE])
+        parts.append(within.records.select(schema.names()).with_columns(owner.gather(within.records[PLACE])))
+        rejected += [(owners[at], row) for at, row in within.rejected]
+        n_empty += within.n_empty
+        rejected.sort(key=itemgetter(0))
+    records = pl.concat(parts)
+    if len(records) > len(taken):
+        records = records.sort(PLACE, maintain_order=True)
+    return _Placed(records, rejected, n_empty)
+
+
+def _left(n: int, taken: pl.Series) -> pl.Series:
+    """Which of the first n numbers were not taken."""
+    everything = pl.int_range(n if len(taken) < n else 0, dtype=pl.UInt32, eager=True)
+    return everything.filter(~everything.is_in(taken.implode()))
+
+
+def _entries(seen: Seen, lines: Lines) -> Iterator[Entry]:
+    return ((seen, Text(text, line, None)) for line, text in enumerate(lines.block.split(b"\n"), lines.first))
+
+
+def _text(part: Found) -> str:
+    """What is to be read; nothing if it is no text, or no UTF-8."""
+    try:
+        return part.text.decode() if isinstance(part, Text) else ""
+    except UnicodeDecodeError:
+        return ""
