@@ -102,8 +102,8 @@ def add_times(records: pl.DataFrame) -> pl.DataFrame:
     belong together should be passed together. The order of the rows does not matter.
     """
     rows = add_own(records)
-    told = facts(rows, again=rows["created_at"].is_duplicated())
-    concluded = conclude(told, interval_evidence(told))
+    told = facts(rows, hashed=False)
+    concluded = conclude(told, interval_evidence(told), rows)
     late, _ = overtaken(starts(concluded))
     return finish(rows, concluded, late)
 
@@ -113,10 +113,13 @@ def add_times(records: pl.DataFrame) -> pl.DataFrame:
 
 def add_own(records: pl.DataFrame) -> pl.DataFrame:
     """Records with those derived columns that rest on the record alone."""
-    return records.with_columns(*_halves_of_id(), *_flags()).with_columns(
+    own = records.lazy().with_columns(
+        *_halves_of_id(),
+        *_flags(),
         queue_latency_literal_ms=_ms("processed_at") - _ms("created_at") - pl.col("delay_ms").fill_null(0),
         processing_ms=_ms("finished_at") - _ms("processed_at"),
     )
+    return own.collect()  # lazy, so that what several columns share is worked out once
 
 
 def _halves_of_id() -> list[pl.Expr]:
@@ -158,14 +161,13 @@ def _flags() -> list[pl.Expr]:
     ]
 
 
-def facts(rows: pl.DataFrame, first_row: int = 0, again: pl.Series | None = None) -> pl.DataFrame:
+def facts(rows: pl.DataFrame, first_row: int = 0, *, hashed: bool = True) -> pl.DataFrame:
     """What the conclusions rest on, a narrow row a record, with times as integers.
 
     Args:
         rows: What :func:`add_own` made of records.
         first_row: Number of the first record, when records come in batches.
-        again: Which records may be of a run that other records are of too. Only these need ``_hash``, which tells
-            records apart that agree in all that decides which one is newest; not given, all get it.
+        hashed: Add ``_hash``, which tells records apart that agree in all that decides which one is newest.
     """
     made, delay, started = (
         pl.col("attempts_made"),
@@ -202,24 +204,20 @@ def facts(rows: pl.DataFrame, first_row: int = 0, again: pl.Series | None = None
         _is_interval=is_interval & is_repeat,
         _is_first=(_ms("created_at") - _ms("requested_at")).is_between(-FIRST_RUN_MS, FIRST_RUN_MS),
         _is_stalled=(pl.col("failed_reason") == STALLED) & (pl.col("state") == "failed"),
-        _period=pl.min_horizontal("schedule_every_ms", _cron_period_ms()),
+        _period=pl.min_horizontal("schedule_every_ms", _cron_period_ms(rows["schedule_cron"])),
         _due=pl.when(is_repeat).then(_ms("iteration_at")).otherwise(once),
         _due_source=due_source,
         _observed_due=pl.when(still_pending).then(_ms("created_at") + delay),
         _first_start=pl.when(in_first_attempt).then(_ms("processed_at")),
     )
-    return told.with_columns(_hash=_hashes(rows, again))
+    return told.with_columns(_hash=_hashes(rows)) if hashed else told
 
 
-def _hashes(rows: pl.DataFrame, again: pl.Series | None) -> pl.Series:
-    records = rows.select(RECORD_SCHEMA.names())
-    if again is None:
-        return records.select(pl.struct(pl.all()).hash()).to_series()
-    hashes = records.filter(again).select(pl.struct(pl.all()).hash()).to_series()
-    return _put(hashes, again.arg_true(), len(rows))
+def _hashes(rows: pl.DataFrame) -> pl.Series:
+    return rows.select(pl.struct(RECORD_SCHEMA.names()).hash()).to_series()
 
 
-def _cron_period_ms() -> pl.Expr:
+def _cron_period_ms(crons: pl.Series) -> pl.Expr:
     """No longer than the time between two runs of the schedule, as its cron is written.
 
     A change of the clocks takes an hour from a day, and in some zones half an hour from an hour.
@@ -227,15 +225,19 @@ def _cron_period_ms() -> pl.Expr:
     fields = pl.col("schedule_cron").str.strip_chars().str.split(" ")
     minute, hour = fields.list.get(0, null_on_oob=True), fields.list.get(1, null_on_oob=True)
     one_minute, one_hour = minute.str.contains(r"^\d+$"), hour.str.contains(r"^\d+$")
-    return (
+    period = (
         pl.when(fields.list.len() != _CRON_FIELDS)
         .then(1_000)
         .when(one_minute & one_hour)
         .then(82_800_000)
         .when(one_minute)
         .then(1_800_000)
-        .when(pl.col("schedule_cron").is_not_null())
-        .then(60_000)
+        .otherwise(60_000)
+    )
+    # There are few crons and many runs, so each text is looked into once.
+    known = crons.drop_nulls().unique().to_frame().with_columns(period=period.cast(pl.Int64))
+    return pl.col("schedule_cron").replace_strict(
+        known["schedule_cron"], known["period"], default=None, return_dtype=pl.Int64
     )
 
 
@@ -256,7 +258,7 @@ def partitions(told: pl.DataFrame, n: int) -> dict[int, pl.DataFrame]:
     return {number: rows for (number,), rows in parts.items()}
 
 
-def conclude(told: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
+def conclude(told: pl.DataFrame, evidence: Evidence, rows: pl.DataFrame | None = None) -> pl.DataFrame:
     """What the facts say together: a row a record, in the order given, the same for all records of a run.
 
     Facts of one run or one schedule must come together; no others are looked at. ``_run`` is the row of the record
@@ -266,6 +268,8 @@ def conclude(told: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
     Args:
         told: All facts, or a part as :func:`partitions` makes it.
         evidence: Of all facts, not of this part.
+        rows: What all facts were told of, where they come without a hash: it costs more than all else, and is
+            seldom asked for.
     """
     # All runs of a repeat: key, or of another id, share a line; a record without an id has its own.
     is_nameless = pl.col("schedule_key").is_null() & pl.col("_other_id").is_null()
@@ -277,7 +281,7 @@ def conclude(told: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
         runs = told.with_columns(_last_first_start="_first_start", _last_start="processed_at")
         return _concluded(runs, order, evidence)
     told = told.with_columns(_number=_put(run, order["_at"], len(told)))
-    runs = _newest(told)
+    runs = _newest(told, rows)
     concluded = _concluded(runs, _in_order(runs), evidence).with_columns(runs["_number"])
     return (
         told.select("_row", "_number")
@@ -296,7 +300,7 @@ def _in_order(runs: pl.DataFrame) -> pl.DataFrame:
     return runs.select(_rank=at * 2**50 + pl.col("created_at"), _at=pl.int_range(pl.len())).sort("_rank")
 
 
-def _newest(told: pl.DataFrame) -> pl.DataFrame:
+def _newest(told: pl.DataFrame, rows: pl.DataFrame | None) -> pl.DataFrame:
     """The newest record of each run, with what any of its records reveals about due time and first start."""
     n_runs = told["_number"].n_unique()
     told = told.with_columns(
@@ -310,6 +314,8 @@ def _newest(told: pl.DataFrame) -> pl.DataFrame:
     for name in ("observed_at", "is_ended", "attempts_made", "processed_at", "finished_at", "_hash", "_row"):
         if len(told) == n_runs:
             break
+        if name == "_hash" and rows is not None:
+            told = told.with_columns(_hash=_hashes(rows[told["_row"]]))
         told = told.filter(pl.col(name).eq_missing(pl.col(name).max().over("_number")))
     return told
 
@@ -358,38 +364,52 @@ def _interval_offsets(runs: pl.DataFrame, at: pl.Series, evidence: Evidence) -> 
     say so by the pending runs of any schedule.
     """
     at = at.filter(runs["_is_interval"].gather(at))
+    slot, is_later = pl.col("iteration_at"), ~pl.col("_is_first")
+    is_same = pl.col("_line") == pl.col("_line").shift(1)
     columns = ("_line", "iteration_at", "created_at", "_observed_due", "_first_start", "_last_start", "_is_first")
     ordered = runs.select(pl.col(columns).gather(at)).with_columns(
-        _seen=pl.when(~pl.col("_is_first")).then(pl.col("_observed_due") - pl.col("iteration_at"))
+        _seen=pl.when(is_later).then(pl.col("_observed_due") - slot),
+        # No run starts before it is due, so the offset is no longer than the soonest start of any after its slot.
+        _soonest=pl.when(is_later).then(pl.col("_last_start") - slot),
+        _spacing=pl.when(is_same).then(slot - slot.shift(1)),
+        _previous_start=pl.col("_first_start").shift(1),
+        _follows_first=is_same & is_later & pl.col("_is_first").shift(1),
     )
-    learned = [pl.col("_seen").median().over("_line")]
+    schedules = ordered.group_by("_line").agg(
+        pl.col("_seen").median(),
+        pl.col("_soonest").min(),
+        _shortest=pl.col("_spacing").min(),
+        _n_spacings=pl.col("_spacing").count(),
+    )
+    learned = [pl.col("_seen")]
     if evidence.adds_offsets:
-        learned.append(_fixed_offset().max().over("_line"))
+        second = ordered.filter("_follows_first").drop("_seen", "_soonest").join(schedules, on="_line")
+        fixed = second.group_by("_line").agg(_fixed_offset().max().alias("_fixed"))
+        schedules = schedules.join(fixed, on="_line", how="left")
+        learned.append(pl.col("_fixed"))
     if evidence.adds_none:
         learned.append(pl.lit(0))
-    offset = pl.when("_is_first").then(0).otherwise(pl.coalesce(learned).round().cast(pl.Int64))
-    offset = pl.when(offset.abs() <= OFFSET_NOISE_MS).then(0).otherwise(offset)
-    return _put(ordered.select(_offset=offset).to_series(), at, len(runs))
+    schedules = schedules.select("_line", _offset=pl.coalesce(learned).round().cast(pl.Int64))
+    offset = pl.when(is_later).then("_offset").otherwise(0)
+    offsets = (
+        ordered.select("_line", "_is_first")
+        .join(schedules, on="_line", how="left", maintain_order="left")
+        .select(_offset=pl.when(offset.abs() <= OFFSET_NOISE_MS).then(0).otherwise(offset))
+    )
+    return _put(offsets.to_series(), at, len(runs))
 
 
 def _fixed_offset() -> pl.Expr:
-    """The offset as the first two runs of an interval schedule show it, on the second.
+    """The offset as the second run of an interval schedule shows it, null where it does not.
 
     Only the true second run was created when the first one started; runs between the two would stretch the offset.
     Where a retry hides that start, the shortest spacing of several stands for it.
     """
-    iteration, created = pl.col("iteration_at"), pl.col("created_at")
-    previous, first_start = (pl.col(name).shift(1).over("_line") for name in ("iteration_at", "_first_start"))
-    is_created_then = (created - first_start).is_between(-RERUN_MS, RERUN_MS)
-    spacing = iteration - previous
-    is_next_slot = (spacing == spacing.min().over("_line")) & (spacing.count().over("_line") > 1)
-    follows_first = pl.col("_is_first").shift(1).over("_line") & pl.when(first_start.is_null()).then(
-        is_next_slot
-    ).otherwise(is_created_then)
-    fixed = pl.when(~pl.col("_is_first") & follows_first).then(created - previous)
-    # No run starts before it is due, so the offset is no longer than the soonest start of any later run after its slot.
-    soonest = pl.when(~pl.col("_is_first")).then(pl.col("_last_start") - iteration)
-    return pl.when(fixed.is_between(0, soonest.min().over("_line") + RERUN_MS)).then(fixed)
+    created, start, spacing = pl.col("created_at"), pl.col("_previous_start"), pl.col("_spacing")
+    is_next_slot = (spacing == pl.col("_shortest")) & (pl.col("_n_spacings") > 1)
+    is_second = pl.when(start.is_null()).then(is_next_slot).otherwise((created - start).is_between(-RERUN_MS, RERUN_MS))
+    fixed = created - (pl.col("iteration_at") - spacing)
+    return pl.when(is_second & fixed.is_between(0, pl.col("_soonest") + RERUN_MS)).then(fixed)
 
 
 def _eligible() -> list[pl.Expr]:
@@ -499,22 +519,29 @@ def overtaken(events: pl.DataFrame, carry: pl.DataFrame | None = None) -> tuple[
         events = pl.concat([carry, events], how="diagonal")
     # One number sorts by organisation and time; at the same time, questions come before starts and so see them. The
     # starts are lifted by organisation too, so that a minimum from the end never passes from one to the next.
-    org = pl.col("_row").first().over("org_id").cast(pl.Int128) * 2**64
-    is_start = pl.col("_run").is_null()
+    is_start, lift = pl.col("_run").is_null(), pl.col("_org").cast(pl.Int128) * 2**64
     ordered = (
-        events.with_row_index("_row")
+        events.with_row_index("_org")
+        .with_columns(pl.col("_org").first().over("org_id"))
         .select(
             "_run",
-            _rank=org + pl.col("due") * 2 + is_start.cast(pl.Int64),
-            _start=org + pl.when(is_start).then("started_at").otherwise(_NEVER),
-            _own=org + pl.col("started_at"),
+            "_org",
+            _rank=lift + pl.col("due") * 2 + is_start.cast(pl.Int64),
+            _earliest=lift + pl.when(is_start).then("started_at").otherwise(_NEVER),
+            _own=lift + pl.col("started_at"),
         )
         .sort("_rank")
-        .with_columns(pl.col("_start").cum_min(reverse=True))
+        .with_columns(pl.col("_earliest").cum_min(reverse=True))
     )
-    late = ordered.filter(pl.col("_run").is_not_null(), pl.col("_own") - pl.col("_start") > OVERTAKEN_BY_MS)
-    earliest = events.filter(is_start).group_by("org_id").agg(pl.col("started_at").min())
-    return late["_run"], earliest.with_columns(due=pl.lit(_NEVER), _run=pl.lit(None, pl.Int64))
+    late = ordered.filter(pl.col("_run").is_not_null(), pl.col("_own") - pl.col("_earliest") > OVERTAKEN_BY_MS)
+    first = ordered.filter(pl.col("_org").is_first_distinct())
+    earliest = first.select(
+        org_id=events["org_id"].gather(first["_org"]),
+        started_at=(pl.col("_earliest") - lift).cast(pl.Int64),
+        due=pl.lit(_NEVER, pl.Int64),
+        _run=pl.lit(None, pl.Int64),
+    )
+    return late["_run"], earliest
 
 
 # ---- the jobs table ----------------------------------------------------------------------------------------------
