@@ -336,24 +336,25 @@ def _concluded(runs: pl.DataFrame, order: pl.DataFrame, evidence: Evidence) -> p
         _spacing=pl.when(is_next).then(pl.col("iteration_at").shift(-1) - pl.col("iteration_at")),
     ).with_columns(pl.col("_spacing").min().over("_line"))
     at, n = order["_at"], len(runs)
-    return (
-        runs.with_columns(
-            _put(ordered["_successor"], at, n),
-            _put(ordered["_spacing"], at, n),
-            _interval_offsets(runs, at, evidence),
-        )
+    known = runs.with_columns(
+        _put(ordered["_successor"], at, n),
+        _put(ordered["_spacing"], at, n),
+        _interval_offsets(runs, at, evidence),
+    )
+    is_confirmed = (pl.col("started_at") - pl.col("_successor")).is_between(-RERUN_MS, RERUN_MS)
+    concluded = (
+        known.lazy()
         .with_columns(*_eligible())
         .with_columns(*_started())
         .with_columns(queue_latency_ms=_wait())
         .select(
             *("_row", "org_id", "eligible_at", "eligible_source", "started_at", "start_source", "is_rerun_suspected"),
             *("queue_latency_ms", _quality().alias("queue_latency_quality")),
-            _is_confirmed=(pl.col("started_at") - pl.col("_successor"))
-            .is_between(-RERUN_MS, RERUN_MS)
-            .fill_null(False),
+            _is_confirmed=is_confirmed.fill_null(False),
             _run="_row",
         )
     )
+    return concluded.collect()
 
 
 def _interval_offsets(runs: pl.DataFrame, at: pl.Series, evidence: Evidence) -> pl.Series:
@@ -517,31 +518,23 @@ def overtaken(events: pl.DataFrame, carry: pl.DataFrame | None = None) -> tuple[
     """
     if carry is not None:
         events = pl.concat([carry, events], how="diagonal")
-    # One number sorts by organisation and time; at the same time, questions come before starts and so see them. The
-    # starts are lifted by organisation too, so that a minimum from the end never passes from one to the next.
-    is_start, lift = pl.col("_run").is_null(), pl.col("_org").cast(pl.Int128) * 2**64
+    is_start = pl.col("_run").is_null()
     ordered = (
         events.with_row_index("_org")
         .with_columns(pl.col("_org").first().over("org_id"))
-        .select(
-            "_run",
-            "_org",
-            _rank=lift + pl.col("due") * 2 + is_start.cast(pl.Int64),
-            _earliest=lift + pl.when(is_start).then("started_at").otherwise(_NEVER),
-            _own=lift + pl.col("started_at"),
-        )
+        # From the end; at the same time, starts come before the questions and so are seen by them.
+        .select("_run", "_org", "started_at", _rank=-2 * pl.col("due") - is_start.cast(pl.Int64))
         .sort("_rank")
-        .with_columns(pl.col("_earliest").cum_min(reverse=True))
+        .with_columns(_earliest=pl.when(is_start).then("started_at").otherwise(_NEVER).cum_min().over("_org"))
     )
-    late = ordered.filter(pl.col("_run").is_not_null(), pl.col("_own") - pl.col("_earliest") > OVERTAKEN_BY_MS)
-    first = ordered.filter(pl.col("_org").is_first_distinct())
-    earliest = first.select(
-        org_id=events["org_id"].gather(first["_org"]),
-        started_at=(pl.col("_earliest") - lift).cast(pl.Int64),
+    late = ordered.filter(~is_start, pl.col("started_at") - pl.col("_earliest") > OVERTAKEN_BY_MS)
+    earliest = ordered.group_by("_org").agg(started_at=pl.col("_earliest").min())
+    return late["_run"], earliest.select(
+        "started_at",
+        org_id=events["org_id"].gather(earliest["_org"]),
         due=pl.lit(_NEVER, pl.Int64),
         _run=pl.lit(None, pl.Int64),
     )
-    return late["_run"], earliest
 
 
 # ---- the jobs table ----------------------------------------------------------------------------------------------
