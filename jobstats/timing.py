@@ -31,19 +31,13 @@ started first, so a start is missing); ``gap_or_late`` (the next run seen may no
 rows; ``processing_ms``, ``turnaround_ms`` and the flags are those of the record.
 """
 
-from dataclasses import dataclass
-
 import polars as pl
 
-from jobstats.contract import LAST_MS
-from jobstats.table import RECORD_SCHEMA, SCHEMA
+from jobstats.facts import OFFSET_NOISE_MS, Evidence, add_own, facts, hashes, interval_evidence
+from jobstats.table import SCHEMA
 
 RERUN_MS = 500
 """A successor is created within 60 ms of the first start (95 in 100); half a second later is another start."""
-FIRST_RUN_MS = 1_500
-"""A schedule's first run is created at most this long after the schedule was requested, and has no offset."""
-OFFSET_NOISE_MS = 2
-"""Observed offsets of one schedule agree within this, and a server without offsets shows none above it."""
 OVERTAKEN_BY_MS = 1_000
 """A queue is first in, first out. A run that starts this long after runs that were due well after it did not start
 for the first time: it had been picked up, lost its worker and was picked up again."""
@@ -51,18 +45,9 @@ DUE_WELL_AFTER_MS = 2_000
 """What *due well after it* means; closer than this, the order of picking is not certain."""
 EARLY_MS = 60_000
 """A wait more negative than this is no wait: someone promoted the job, or the due time is not what it seems."""
-STALLED = "job stalled more than allowable limit"
-"""BullMQ's own failure: the job was started several times, and the record keeps only the last, a phantom."""
 
-_REPEAT = "repeat:"
-_MILLIS_DIGITS = 13
-_CRON_FIELDS = 5
 _NEVER = 2**60
 """Later than any time."""
-
-
-def _ms(name: str) -> pl.Expr:
-    return pl.col(name).to_physical()
 
 
 def _put(values: pl.Series, at: pl.Series, length: int) -> pl.Series:
@@ -70,36 +55,16 @@ def _put(values: pl.Series, at: pl.Series, length: int) -> pl.Series:
     return pl.Series(values.name, [None], values.dtype).new_from_index(0, length).scatter(at, values)
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """Pending records of later runs of interval schedules: how many are due after their slot, how many at it.
-
-    A server adds offsets to all such schedules or to none, so the evidence of all records, added up, is needed
-    before anything is concluded from a part of them.
-    """
-
-    n_above: int = 0
-    n_within: int = 0
-
-    def __add__(self, other: "Evidence") -> "Evidence":
-        return Evidence(self.n_above + other.n_above, self.n_within + other.n_within)
-
-    @property
-    def adds_offsets(self) -> bool:
-        """Most wait longer than their slot says."""
-        return self.n_above > self.n_within
-
-    @property
-    def adds_none(self) -> bool:
-        """Some were seen, and none waits longer."""
-        return self.n_within > 0 and self.n_above == 0
-
-
 def add_times(records: pl.DataFrame) -> pl.DataFrame:
     """The jobs table: records of one or many exports with the derived columns, in the order given.
 
     The conclusions about a run rest on all its records and on the other runs of its schedule, so records that
     belong together should be passed together. The order of the rows does not matter.
+
+    Records that do not fit in memory come to the same in steps: :func:`~jobstats.facts.facts` of each batch, apart by
+    :func:`~jobstats.facts.partitions`, and the sum of its :func:`~jobstats.facts.interval_evidence`; then
+    :func:`conclude` on each part; :func:`overtaken` on slices of the :func:`starts` of all parts; and, with the
+    conclusions back in the order of the records, :func:`finish` on each batch.
     """
     rows = add_own(records)
     told = facts(rows, hashed=False)
@@ -108,154 +73,7 @@ def add_times(records: pl.DataFrame) -> pl.DataFrame:
     return finish(rows, concluded, late)
 
 
-# ---- what a record says by itself --------------------------------------------------------------------------------
-
-
-def add_own(records: pl.DataFrame) -> pl.DataFrame:
-    """Records with those derived columns that rest on the record alone."""
-    own = records.lazy().with_columns(
-        *_halves_of_id(),
-        *_flags(),
-        queue_latency_literal_ms=_ms("processed_at") - _ms("created_at") - pl.col("delay_ms").fill_null(0),
-        processing_ms=_ms("finished_at") - _ms("processed_at"),
-    )
-    return own.collect()  # lazy, so that what several columns share is worked out once
-
-
-def _halves_of_id() -> list[pl.Expr]:
-    """The halves of a ``repeat:<key>:<millis>`` id, null for other ids."""
-    job_id = pl.col("job_id")
-    millis = job_id.str.tail(_MILLIS_DIGITS).cast(pl.Int64, strict=False)
-    is_repeat = (
-        job_id.str.starts_with(_REPEAT)
-        & (job_id.str.len_bytes() > len("repeat::") + _MILLIS_DIGITS)
-        & (job_id.str.slice(-1 - _MILLIS_DIGITS, 1) == ":")
-        & (millis >= 10 ** (_MILLIS_DIGITS - 1))
-    )
-    key = job_id.str.slice(len(_REPEAT)).str.head(-1 - _MILLIS_DIGITS)
-    return [
-        pl.when(is_repeat).then(key).alias("schedule_key"),
-        pl.when(is_repeat).then(millis).cast(SCHEMA["iteration_at"]).alias("iteration_at"),
-    ]
-
-
-def _flags() -> list[pl.Expr]:
-    state, delay = pl.col("state"), pl.col("delay_ms").fill_null(0)
-    ended, finished = state.is_in(["completed", "failed"]), pl.col("finished_at").is_not_null()
-    # Fields are read at once and the state a moment later. A record that was read in its last attempt and
-    # ended in between has not yet counted that attempt.
-    attempts_of_ended = (pl.col("attempts_made") + (~finished).cast(pl.Int64)).clip(lower_bound=1)
-    attempts = pl.when(ended).then(attempts_of_ended).otherwise(pl.col("attempts_made"))
-    torn = (
-        (ended & ~finished)
-        | (~ended & finished)
-        | (state.is_in(["waiting", "prioritized", "active"]) & (delay > 0))
-        | ((state == "active") & pl.col("processed_at").is_null())
-        | ((state == "delayed") & (delay <= 0))
-    )
-    return [
-        ended.alias("is_ended"),
-        attempts.alias("attempts"),
-        pl.when(ended).then(attempts > 1).otherwise(attempts >= 1).alias("is_retried"),
-        torn.alias("is_torn"),
-    ]
-
-
-def facts(rows: pl.DataFrame, first_row: int = 0, *, hashed: bool = True) -> pl.DataFrame:
-    """What the conclusions rest on, a narrow row a record, with times as integers.
-
-    Args:
-        rows: What :func:`add_own` made of records.
-        first_row: Number of the first record, when records come in batches.
-        hashed: Add ``_hash``, which tells records apart that agree in all that decides which one is newest.
-    """
-    made, delay, started = (
-        pl.col("attempts_made"),
-        pl.col("delay_ms").fill_null(0),
-        pl.col("processed_at").is_not_null(),
-    )
-    still_pending = (delay > 0) & (made == 0) & ~started & (_ms("created_at") + delay <= LAST_MS)
-    # In a backoff (delay > 0 after one attempt) and at the end, processedOn still is that one attempt's start.
-    in_first_attempt = started & ((made == 0) | ((made == 1) & ((delay > 0) | pl.col("finished_at").is_not_null())))
-    is_repeat, is_once = pl.col("iteration_at").is_not_null(), pl.col("schedule_at").is_not_null()
-    # Paused records are made up and were never due. A repeat: id without its time says that there was a delay, and
-    # not how long.
-    never_due = (pl.col("state") == "paused") | (pl.col("job_id").str.starts_with(_REPEAT) & ~is_repeat)
-    is_interval = pl.col("schedule_type") == "interval"
-    due_source = (
-        pl.when(never_due)
-        .then(None)
-        .when(is_repeat & ~is_interval)
-        .then(pl.lit("id_suffix"))
-        .when(is_repeat)
-        .then(pl.lit("id_suffix_lower_bound"))
-        .when(is_once)
-        .then(pl.lit("scheduled_time"))
-        .otherwise(pl.lit("immediate"))
-    )
-    once = pl.max_horizontal(_ms("schedule_at"), _ms("created_at"))
-    told = rows.select(
-        *("org_id", "schedule_key"),
-        pl.when(~is_repeat).then("job_id").alias("_other_id"),
-        *(_ms(name).alias(name) for name in ("iteration_at", "created_at", "requested_at", "observed_at")),
-        *("is_ended", "attempts_made"),
-        *(_ms(name).alias(name) for name in ("processed_at", "finished_at")),
-        _row=pl.int_range(first_row, first_row + pl.len(), dtype=pl.Int64),
-        _is_interval=is_interval & is_repeat,
-        _is_first=(_ms("created_at") - _ms("requested_at")).is_between(-FIRST_RUN_MS, FIRST_RUN_MS),
-        _is_stalled=(pl.col("failed_reason") == STALLED) & (pl.col("state") == "failed"),
-        _period=pl.min_horizontal("schedule_every_ms", _cron_period_ms(rows["schedule_cron"])),
-        _due=pl.when(is_repeat).then(_ms("iteration_at")).otherwise(once),
-        _due_source=due_source,
-        _observed_due=pl.when(still_pending).then(_ms("created_at") + delay),
-        _first_start=pl.when(in_first_attempt).then(_ms("processed_at")),
-    )
-    return told.with_columns(_hash=_hashes(rows)) if hashed else told
-
-
-def _hashes(rows: pl.DataFrame) -> pl.Series:
-    return rows.select(pl.struct(RECORD_SCHEMA.names()).hash()).to_series()
-
-
-def _cron_period_ms(crons: pl.Series) -> pl.Expr:
-    """No longer than the time between two runs of the schedule, as its cron is written.
-
-    A change of the clocks takes an hour from a day, and in some zones half an hour from an hour.
-    """
-    fields = pl.col("schedule_cron").str.strip_chars().str.split(" ")
-    minute, hour = fields.list.get(0, null_on_oob=True), fields.list.get(1, null_on_oob=True)
-    one_minute, one_hour = minute.str.contains(r"^\d+$"), hour.str.contains(r"^\d+$")
-    period = (
-        pl.when(fields.list.len() != _CRON_FIELDS)
-        .then(1_000)
-        .when(one_minute & one_hour)
-        .then(82_800_000)
-        .when(one_minute)
-        .then(1_800_000)
-        .otherwise(60_000)
-    )
-    # There are few crons and many runs, so each text is looked into once.
-    known = crons.drop_nulls().unique().to_frame().with_columns(period=period.cast(pl.Int64))
-    return pl.col("schedule_cron").replace_strict(
-        known["schedule_cron"], known["period"], default=None, return_dtype=pl.Int64
-    )
-
-
-def interval_evidence(told: pl.DataFrame) -> Evidence:
-    """Whether the server adds offsets to interval schedules, as far as these facts tell."""
-    seen = told.filter("_is_interval", ~pl.col("_is_first")).select(pl.col("_observed_due") - pl.col("iteration_at"))
-    above = seen.to_series() > OFFSET_NOISE_MS
-    return Evidence(int(above.sum()), int((~above).sum()))
-
-
 # ---- what the records of a schedule say together -----------------------------------------------------------------
-
-
-def partitions(told: pl.DataFrame, n: int) -> dict[int, pl.DataFrame]:
-    """Facts apart by schedule, or by id where there is none, so that each part can be concluded on its own."""
-    part = (pl.struct("org_id", pl.coalesce("schedule_key", "_other_id")).hash() % n).cast(pl.Int64).alias("_part")
-    parts = told.with_columns(part).partition_by("_part", as_dict=True, include_key=False)
-    return {number: rows for (number,), rows in parts.items()}
 
 
 def conclude(told: pl.DataFrame, evidence: Evidence, rows: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -315,7 +133,7 @@ def _newest(told: pl.DataFrame, rows: pl.DataFrame | None) -> pl.DataFrame:
         if len(told) == n_runs:
             break
         if name == "_hash" and rows is not None:
-            told = told.with_columns(_hash=_hashes(rows[told["_row"]]))
+            told = told.with_columns(_hash=hashes(rows[told["_row"]]))
         told = told.filter(pl.col(name).eq_missing(pl.col(name).max().over("_number")))
     return told
 
@@ -556,7 +374,7 @@ def finish(rows: pl.DataFrame, concluded: pl.DataFrame, late: pl.Series) -> pl.D
         rows.hstack(concluded.drop("org_id"))
         .with_columns(
             quality.alias("queue_latency_quality"),
-            turnaround_ms=_ms("finished_at") - pl.col("eligible_at"),
+            turnaround_ms=pl.col("finished_at").to_physical() - pl.col("eligible_at"),
             is_clock_skewed=too_early.fill_null(False) | (pl.col("processing_ms") < 0).fill_null(False),
             is_latest=pl.col("_row") == pl.col("_run"),
         )

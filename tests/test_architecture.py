@@ -11,6 +11,7 @@ FLOW = [
     "wording",
     "contract",
     "table",
+    "facts",
     "timing",
     "ingest",
     "store",

@@ -1,4 +1,5 @@
 import json
+from random import Random
 
 import polars as pl
 import pytest
@@ -8,7 +9,9 @@ from polars.testing import assert_frame_equal
 
 import jobstats as js
 from jobstats.contract import SCHEDULE_TYPES
-from jobstats.timing import STALLED
+from jobstats.facts import STALLED, Evidence, add_own, facts, interval_evidence, partitions
+from jobstats.table import RECORD_SCHEMA
+from jobstats.timing import conclude, finish, overtaken, starts
 
 from .factories import KEY, T0, immediate, iteration, jobs, record
 
@@ -443,3 +446,98 @@ def test_the_whole_dump_does_not_depend_on_order(dump, lines):
         dump.jobs.sort("job_id", "created_at").drop("source", "observed_at", "observed_at_source"),
         shuffled.sort("job_id", "created_at").drop("source", "observed_at", "observed_at_source"),
     )
+
+
+# ---- in parts, as records that do not fit in memory are concluded ------------------------------------------------
+
+
+def in_parts(records: pl.DataFrame, random, n_parts: int, n_slices: int) -> pl.DataFrame:
+    """What add_times makes of records, from batches of them, parts of their facts and slices of their starts."""
+    cuts = sorted(set(random.choices(range(1, len(records) + 1), k=random.randint(0, 6))) - {len(records)})
+    bounds = list(zip([0, *cuts], [*cuts, len(records)], strict=True))
+    random.shuffle(bounds)
+    batches = {first: add_own(records[first:end]) for first, end in bounds}
+    told = [facts(rows, first) for first, rows in batches.items()]
+    evidence = sum((interval_evidence(batch) for batch in told), Evidence())
+    spilled: dict[int, list[pl.DataFrame]] = {}
+    for batch in told:
+        for number, part in partitions(batch, n_parts).items():
+            spilled.setdefault(number, []).append(part)
+    concluded = [conclude(pl.concat(parts), evidence) for parts in spilled.values()]
+    events = pl.concat([starts(part) for part in concluded])
+    late, carry = [], None
+    edges = sorted(random.choices(events["due"].to_list() or [0], k=n_slices - 1))
+    for first, end in reversed(list(zip([-(2**60), *edges], [*edges, 2**60], strict=True))):
+        found, carry = overtaken(events.filter(pl.col("due") >= first, pl.col("due") < end), carry)
+        late.append(found)
+    whole = pl.concat(concluded).sort("_row")
+    return pl.concat(
+        [finish(rows, whole[first : first + len(rows)], pl.concat(late)) for first, rows in sorted(batches.items())]
+    )
+
+
+@pytest.mark.parametrize("n_parts", [1, 2, 5])
+@pytest.mark.parametrize("n_slices", [1, 3, 10])
+@pytest.mark.parametrize("name", ["dump", "polls"])
+def test_parts_come_to_the_same_as_the_whole(request, name, n_parts, n_slices):
+    whole = request.getfixturevalue(name).jobs
+    records = whole.select(RECORD_SCHEMA.names())
+    assert_frame_equal(in_parts(records, Random(n_parts * n_slices), n_parts, n_slices), whole)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        records | st.integers(0, 90_000).map(lambda wait: immediate(f"n{wait % 7}", wait)), min_size=1, max_size=12
+    ),
+    st.randoms(use_true_random=False),
+    st.integers(1, 4),
+    st.integers(1, 4),
+)
+def test_any_parts_come_to_the_same_as_the_whole(made, random, n_parts, n_slices):
+    whole = jobs(*made)
+    assert_frame_equal(in_parts(whole.select(RECORD_SCHEMA.names()), random, n_parts, n_slices), whole)
+
+
+event = st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 9), st.booleans())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(event, min_size=1, max_size=12), st.lists(st.integers(0, 10), max_size=3))
+def test_overtaken_in_slices_is_overtaken(made, edges):
+    events = pl.DataFrame(
+        [(org, start * 700, due * 1_000, n if asks else None) for n, (org, due, start, asks) in enumerate(made)],
+        schema={"org_id": pl.String, "started_at": pl.Int64, "due": pl.Int64, "_run": pl.Int64},
+        orient="row",
+    )
+    rows = events.rows()
+    expected = {
+        run
+        for org, start, due, run in rows
+        if run is not None and any(o == org and r is None and d >= due and start - s > 1_000 for o, s, d, r in rows)
+    }
+    late, carry = set(), None
+    for first, end in reversed(list(zip([0, *sorted(edges)], [*sorted(edges), 11], strict=True))):
+        found, carry = overtaken(events.filter(pl.col("due").is_between(first * 1_000, end * 1_000, "left")), carry)
+        late |= set(found)
+    assert late == expected == set(overtaken(events)[0])
+
+
+def test_evidence_adds_up():
+    pending_runs = [
+        pending(interval(n, offset=wait), due=T0 + n * MINUTE + wait) for n, wait in ((1, 2), (2, 3), (3, 700))
+    ]
+    told = facts(add_own(jobs(*pending_runs).select(RECORD_SCHEMA.names())))
+    assert interval_evidence(told) == Evidence(n_above=2, n_within=1)
+    assert interval_evidence(told[:1]) + interval_evidence(told[1:]) == interval_evidence(told)
+    assert (interval_evidence(told).adds_offsets, interval_evidence(told).adds_none) == (True, False)
+    assert (interval_evidence(told[:1]).adds_offsets, interval_evidence(told[:1]).adds_none) == (False, True)
+    assert (Evidence().adds_offsets, Evidence().adds_none) == (False, False)
+
+
+def test_a_key_in_use_again_by_a_new_schedule_starts_afresh():
+    again = {"data": {"timestamp": "2026-11-23T14:05:00.000Z"}}
+    retried = iteration(0, attemptsMade=2, processedOn=T0 + 90_000, finishedOn=T0 + 90_500)
+    table = jobs(retried, iteration(1, **again), iteration(2))
+    assert table["start_source"][0] == "successor"  # run 2 is the next of the same schedule
+    assert table["queue_latency_quality"][0] == "gap_or_late"

@@ -3,7 +3,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import jobstats as js
-from jobstats.timing import STALLED
+from jobstats.facts import STALLED
 
 from ..factories import T0, immediate, jobs, record
 

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 import jobstats as js
-from jobstats.timing import STALLED
+from jobstats.facts import STALLED
 
 from ..factories import immediate, jobs
 
