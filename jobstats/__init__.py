@@ -7,6 +7,7 @@ Data flows one way: records → jobs table → result tables → charts → page
 ``ingest``     bytes → jobs table and rejects
 ``facts``      what each record says by itself about its times
 ``timing``     what happened when, recovered from what the records still say
+``spool``      records on disk until what they say together is known
 ``store``      the jobs table as Parquet
 ``engines``    SQL on it
 ``reasons``    failure text → redacted template
@@ -31,7 +32,7 @@ from jobstats.analysis.retry_rates import retry_rates
 from jobstats.contract import JobStatus
 from jobstats.errors import ArgumentError, JobstatsError, SourceError, TableError
 from jobstats.ingest.loading import Loaded, load
-from jobstats.store import read, scan, write
+from jobstats.store import Converted, convert, read, scan, write
 from jobstats.table import describe
 
 if TYPE_CHECKING:
@@ -43,12 +44,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArgumentError",
+    "Converted",
     "JobStatus",
     "JobstatsError",
     "Loaded",
     "SourceError",
     "TableError",
     "charts",
+    "convert",
     "describe",
     "failure_reasons",
     "load",

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from jobstats.errors import ArgumentError, JobstatsError, SourceError
+from jobstats.errors import ArgumentError, JobstatsError
 
 if TYPE_CHECKING:
     import polars as pl
 
     from jobstats.ingest.loading import Loaded
+    from jobstats.store import Converted
 
 CRASH, USAGE, GATE, NO_INPUT, INTERRUPTED = 1, 2, 3, 4, 130
 _PROGRESS_BYTES = 20_000_000
@@ -58,19 +59,19 @@ def load(
     max_reject_rate
         Exit 3 if more than this share of the records was rejected, such as 0.001.
     """
-    from jobstats.store import write
+    from jobstats.store import convert
 
     limit = 0.0 if strict else max_reject_rate
     if limit is not None and not 0 <= limit <= 1:
         raise ArgumentError(f"--max-reject-rate must lie between 0 and 1, found {limit}")
 
     begun = time.perf_counter()
-    loaded = _load(source, observed_at)
-    _refuse_empty(loaded, source)
-    path = write(loaded, to)
-    _say(_counted(loaded, time.perf_counter() - begun))
-    print(path)
-    rate = len(loaded.rejects) / loaded.n_records
+    _require(source)
+    with _progress() as progress:
+        converted = convert(list(source), to, observed_at=observed_at, progress=progress)
+    _say(_counted(converted, time.perf_counter() - begun))
+    print(converted.jobs)
+    rate = converted.n_rejected / converted.n_records
     return _fail(f"{rate:.2%} of the records were rejected", GATE) if limit is not None and rate > limit else 0
 
 
@@ -165,42 +166,46 @@ def _read(source: tuple[str, ...]) -> "Loaded":
     return read(source[0])
 
 
-def _load(source: tuple[str, ...], observed_at: datetime | None = None) -> "Loaded":
+def _load(source: tuple[str, ...]) -> "Loaded":
     from jobstats.ingest.loading import load as load_records
 
+    _require(source)
+    with _progress() as progress:
+        return load_records(list(source), progress=progress)
+
+
+def _require(source: tuple[str, ...]) -> None:
     if not source:
         raise ArgumentError("no SOURCE given; pass a file, a folder or a glob")
-    with _progress() as progress:
-        return load_records(list(source), observed_at=observed_at, progress=progress)
 
 
 def _refuse_empty(loaded: "Loaded", source: tuple[str, ...]) -> None:
-    if len(loaded.jobs):
-        return
-    where = ", ".join(source)
-    if len(loaded.rejects):
-        first = loaded.rejects.row(0, named=True)
-        place = f":{first['line']}" if first["line"] else ""
-        raise SourceError(
-            f"{first['source']}{place}: {first['reason']} ({len(loaded.rejects):,} rejected, none accepted)"
-        )
-    raise SourceError(f"{where}: holds no job records")
+    from jobstats.ingest.loading import refuse_empty
+
+    refuse_empty(len(loaded.jobs), loaded.rejects, source)
 
 
-def _counted(loaded: "Loaded", seconds: float) -> str:
+def _counted(converted: "Converted", seconds: float) -> str:
+    import polars as pl
+
     from jobstats.ingest.rejects import by_reason
     from jobstats.wording import plural, safe
 
     lines = [
-        f"{plural(loaded.n_records, 'record')} from {plural(loaded.n_files, 'file')}: "
-        f"{len(loaded.jobs):,} accepted, {len(loaded.rejects):,} rejected, {seconds:.1f} s, "
-        f"{loaded.n_bytes / seconds / 1e6:,.0f} MB/s"
+        f"{plural(converted.n_records, 'record')} from {plural(converted.n_files, 'file')}: "
+        f"{converted.n_accepted:,} accepted, {converted.n_rejected:,} rejected, {seconds:.1f} s, "
+        f"{converted.n_bytes / seconds / 1e6:,.0f} MB/s"
     ]
-    lines += [f"  rejected {row['n']:,}: {safe(row['reason'], 300)}" for row in by_reason(loaded.rejects).to_dicts()]
-    if loaded.n_without_records:
-        lines.append(f"  {plural(loaded.n_without_records, 'envelope')} without records: errors, or nothing scheduled")
-    if loaded.skipped:
-        lines.append(f"  {plural(len(loaded.skipped), 'other file')} skipped, such as {safe(loaded.skipped[0], 200)}")
+    reasons = by_reason(pl.scan_parquet(converted.rejects, glob=False)).to_dicts()
+    lines += [f"  rejected {row['n']:,}: {safe(row['reason'], 300)}" for row in reasons]
+    if converted.n_without_records:
+        lines.append(
+            f"  {plural(converted.n_without_records, 'envelope')} without records: errors, or nothing scheduled"
+        )
+    if converted.skipped:
+        lines.append(
+            f"  {plural(len(converted.skipped), 'other file')} skipped, such as {safe(converted.skipped[0], 200)}"
+        )
     return "\n".join(lines)
 
 

@@ -1,23 +1,31 @@
 """The jobs table as Parquet: one file anyone can query with any Parquet tool, and the rejects beside it."""
 
+import errno
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
+from polars.io.plugins import register_io_source
 
 from jobstats.errors import ArgumentError, SourceError, TableError
-from jobstats.ingest.loading import Loaded
+from jobstats.ingest.loading import Loaded, Tally, records, refuse_empty
 from jobstats.ingest.rejects import SCHEMA as REJECTS_SCHEMA
-from jobstats.table import FORMAT_VERSION, SCHEMA, check_columns, with_descriptions
+from jobstats.ingest.sources import Progress
+from jobstats.spool import Spool
+from jobstats.table import FORMAT_VERSION, SCHEMA, check_columns, described
 
 _JOBS, _REJECTS = "jobs.parquet", "rejects.parquet"
 _OTHER_KINDS = (".csv", ".json", ".ndjson", ".jsonl", ".gz", ".zst", ".html", ".xlsx", ".db", ".arrow")
-_DICTIONARY = ["org_id", "connector", "state", "schedule_type", "eligible_source", "start_source", "source"]
+_ROWS_PER_GROUP = 122_880
+"""As many as DuckDB writes, and reads at a time: small enough to skip, large enough to compress."""
 
 
 def write(loaded: Loaded | pl.DataFrame, to: str | os.PathLike[str]) -> Path:
@@ -33,13 +41,65 @@ def write(loaded: Loaded | pl.DataFrame, to: str | os.PathLike[str]) -> Path:
         SourceError: The place cannot be written.
     """
     loaded = Loaded.of(loaded)
-    if Path(to).suffix in _OTHER_KINDS:
-        raise ArgumentError(f"{to}: jobs are written as Parquet; name a .parquet file or a folder")
-    jobs_path, rejects_path = places(to)
+    jobs_path, rejects_path = _targets(to)
     with writing(to):
-        replace_file(rejects_path, partial(_write_parquet, loaded.rejects))
-        replace_file(jobs_path, partial(_write_parquet, loaded.jobs))
+        replace_file(rejects_path, partial(_write_parquet, [loaded.rejects], loaded.rejects.schema))
+        replace_file(jobs_path, partial(_write_parquet, [loaded.jobs], loaded.jobs.schema))
     return jobs_path
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What :func:`convert` wrote, and where."""
+
+    jobs: Path
+    rejects: Path
+    n_accepted: int
+    n_rejected: int
+    n_files: int
+    n_bytes: int
+    """Bytes of these files, compressed as they are."""
+    n_without_records: int
+    """Envelopes that answer without records."""
+    skipped: tuple[str, ...]
+    """Files of a folder that are not named like exports."""
+
+    @property
+    def n_records(self) -> int:
+        """Records in: accepted and rejected."""
+        return self.n_accepted + self.n_rejected
+
+
+def convert(
+    source: Any,
+    to: str | os.PathLike[str],
+    *,
+    observed_at: datetime | None = None,
+    progress: Progress | None = None,
+) -> Converted:
+    """Load exports of any size and write them as :func:`write` does, without holding more than a part in memory.
+
+    Args:
+        source: As for :func:`jobstats.load`; also standard input or any stream that is larger than memory.
+        to: As for :func:`write`. Beside it there must be room for the records while they are sorted out.
+        observed_at: As for :func:`jobstats.load`.
+        progress: As for :func:`jobstats.load`.
+
+    Raises:
+        ArgumentError: ``to`` is the name of another kind of file.
+        SourceError: A source does not exist, holds no record that can be accepted, or the place cannot be written.
+    """
+    jobs_path, rejects_path = _targets(to)
+    tally = Tally()
+    with writing(to), Spool(jobs_path.parent) as spool:
+        _check_writable(jobs_path.parent)
+        for judged in records(source, tally, observed_at=observed_at, progress=progress):
+            spool.add(judged.records, judged.rejects)
+        refuse_empty(len(spool), next(spool.rejects()), source)
+        replace_file(rejects_path, partial(_write_parquet, spool.rejects(), REJECTS_SCHEMA))
+        replace_file(jobs_path, partial(_write_parquet, spool.jobs(), SCHEMA))
+    counts = (tally.n_files, tally.n_bytes, tally.n_without_records, tuple(tally.skipped))
+    return Converted(jobs_path, rejects_path, len(spool), spool.n_rejects, *counts)
 
 
 def scan(path: str | os.PathLike[str]) -> pl.LazyFrame:
@@ -125,7 +185,27 @@ def replace_file(path: Path, write: Callable[[str], object]) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _write_parquet(table: pl.DataFrame, path: str) -> None:
-    arrow = table.to_arrow(compat_level=pl.CompatLevel.oldest())
-    dictionary = [name for name in _DICTIONARY if name in arrow.column_names]
-    pq.write_table(with_descriptions(arrow), path, compression="zstd", use_dictionary=dictionary)
+def _targets(to: str | os.PathLike[str]) -> tuple[Path, Path]:
+    if Path(to).suffix in _OTHER_KINDS:
+        raise ArgumentError(f"{to}: jobs are written as Parquet; name a .parquet file or a folder")
+    return places(to)
+
+
+def _check_writable(folder: Path) -> None:
+    """Better before the source is read than after."""
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _write_parquet(pieces: Iterable[pl.DataFrame], schema: pl.Schema, path: str) -> None:
+    # One piece is in memory while the one before it is written.
+    register_io_source(lambda *_: iter(pieces), schema=schema).sink_parquet(
+        path,
+        compression="zstd",
+        row_group_size=_ROWS_PER_GROUP,
+        arrow_schema=described(schema),
+    )

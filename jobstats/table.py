@@ -111,16 +111,16 @@ def describe() -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["column", "type", "unit", "description"], orient="row")
 
 
-def with_descriptions(table: pa.Table) -> pa.Table:
-    """An Arrow table with unit and description of each jobs column in its field metadata, and the format version."""
+def described(schema: pl.Schema) -> pa.Schema:
+    """An Arrow schema with unit and meaning of each jobs column in its field metadata, and the format version."""
     known = {column.name: column for column in COLUMNS}
     fields = [
         field.with_metadata({"unit": known[field.name].unit, "description": known[field.name].description})
         if field.name in known
         else field
-        for field in table.schema
+        for field in pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     ]
-    return table.cast(pa.schema(fields, metadata={"jobstats_format": str(FORMAT_VERSION)}))
+    return pa.schema(fields, metadata={"jobstats_format": str(FORMAT_VERSION)})
 
 
 def in_utc(moment: datetime) -> datetime:

@@ -14,6 +14,7 @@ FLOW = [
     "facts",
     "timing",
     "ingest",
+    "spool",
     "store",
     "engines",
     "reasons",

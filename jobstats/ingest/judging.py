@@ -37,10 +37,10 @@ Batch = Block | list[Entry]
 
 
 class Judged(NamedTuple):
-    """The records of a batch in the order found, its rejects as rows of ``rejects.SCHEMA``, and its empty envelopes."""
+    """The records of a batch and its rejects, each in the order found, and how many envelopes were empty."""
 
     records: pl.DataFrame
-    rejected: list[tuple[Any, ...]]
+    rejects: pl.DataFrame
     n_empty: int
 
 
@@ -70,7 +70,9 @@ def batches(found: Iterable[tuple[Seen, Lines | Found]]) -> Iterator[Batch]:
 def judge(batch: Batch) -> Judged:
     """Accept or refuse every would-be record of a batch."""
     placed = _judged(batch)
-    return Judged(placed.records.select(RECORD_SCHEMA.names()), [row for _, row in placed.rejected], placed.n_empty)
+    return Judged(
+        placed.records.select(RECORD_SCHEMA.names()), rejects.frame([row for _, row in placed.rejected]), placed.n_empty
+    )
 
 
 class _Placed(NamedTuple):

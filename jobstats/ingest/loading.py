@@ -1,5 +1,6 @@
 """``load``: any export as the jobs table and the rejects, with nothing lost between them."""
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from jobstats.contract import Refusal, decode
-from jobstats.errors import ArgumentError
+from jobstats.errors import ArgumentError, SourceError
 from jobstats.ingest import rejects
 from jobstats.ingest.flatten import frame
 from jobstats.ingest.framing import Empty, Found, Item, Lines, contained, split
@@ -109,13 +110,13 @@ def load(source: Any, *, observed_at: datetime | None = None, progress: Progress
     (1, 'attemptsMade', 'attemptsMade: expected an integer, found "1"')
     """
     tally = Tally()
-    frames, rejected = [frame([], RECORD_SCHEMA)], []
+    frames, refused = [frame([], RECORD_SCHEMA)], [rejects.frame([])]
     for judged in records(source, tally, observed_at=observed_at, progress=progress):
         frames.append(judged.records)
-        rejected += judged.rejected
+        refused.append(judged.rejects)
     jobs = add_times(pl.concat(frames))
     skipped = tuple(tally.skipped)
-    return Loaded(jobs, rejects.frame(rejected), tally.n_files, tally.n_bytes, tally.n_without_records, skipped)
+    return Loaded(jobs, pl.concat(refused), tally.n_files, tally.n_bytes, tally.n_without_records, skipped)
 
 
 def records(
@@ -136,6 +137,19 @@ def records(
                 yield _counted(waiting.popleft().result(), tally)
         while waiting:
             yield _counted(waiting.popleft().result(), tally)
+
+
+def refuse_empty(n_accepted: int, rejected: pl.DataFrame, source: Any) -> None:
+    """Raise a SourceError that says why there is nothing to go on with, if nothing was accepted."""
+    if n_accepted:
+        return
+    if len(rejected):
+        first = rejected.row(0, named=True)
+        place = f":{first['line']}" if first["line"] else ""
+        raise SourceError(f"{first['source']}{place}: {first['reason']} ({len(rejected):,} rejected, none accepted)")
+    names = source if isinstance(source, list | tuple) else [source]
+    where = ", ".join(str(name) for name in names if isinstance(name, str | os.PathLike))
+    raise SourceError(f"{where or 'source'}: holds no job records")
 
 
 def _counted(judged: "Judged", tally: Tally) -> "Judged":

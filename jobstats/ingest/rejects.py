@@ -32,10 +32,11 @@ def frame(rows: list[tuple[Any, ...]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def by_reason(rejects: pl.DataFrame) -> pl.DataFrame:
+def by_reason(rejects: pl.LazyFrame) -> pl.DataFrame:
     """How often each field was refused, and the first reason: ``field``, ``reason``, ``n``; most frequent first."""
     return (
         rejects.group_by("field", maintain_order=True)
         .agg(reason=pl.col("reason").first(), n=pl.len())
         .sort("n", "field", descending=[True, False])
+        .collect()
     )
