@@ -14,9 +14,9 @@ from jobstats.ingest.rejects import SCHEMA as REJECTS_SCHEMA
 from jobstats.table import SCHEMA
 from jobstats.timing import add_times, conclude, finish, overtaken, starts
 
-MOST_IN_MEMORY = 400_000
+MOST_IN_MEMORY = 250_000
 """Records held at a time, in each step; a tenth as many rejects, which hold the text as it was."""
-_PARTS = 64
+_PARTS = 16
 _SAMPLED = 100
 
 

@@ -19,7 +19,7 @@ from msgspec.json import Decoder
 
 from jobstats.contract import Refusal, decode
 
-BLOCK = 1 << 25
+BLOCK = 1 << 24
 """Bytes that are read and judged together; also how much of a document is looked at to tell what it is."""
 _MOST_DAMAGED = 1 << 28
 """So far is the end of a damaged part of a long array looked for before what is in it is saved."""
