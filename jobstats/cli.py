@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CRASH, USAGE, GATE, NO_INPUT, INTERRUPTED = 1, 2, 3, 4, 130
 _PROGRESS_BYTES = 20_000_000
+_STDIN = "<stdin>"
 
 app = App(
     name="jobstats",
@@ -49,7 +50,7 @@ def load(
     Parameters
     ----------
     source
-        Files, folders or globs of JobStatus records: NDJSON, JSON, API envelopes, plain or .gz or .zst.
+        Files, folders or globs of JobStatus records: NDJSON, JSON, API envelopes, plain or .gz or .zst; - for stdin.
     to
         A .parquet file, or a folder for jobs.parquet and rejects.parquet.
     observed_at
@@ -68,7 +69,7 @@ def load(
     begun = time.perf_counter()
     _require(source)
     with _progress() as progress:
-        converted = convert(list(source), to, observed_at=observed_at, progress=progress)
+        converted = convert(_opened(source), to, observed_at=observed_at, progress=progress)
     _say(_counted(converted, time.perf_counter() - begun))
     print(converted.jobs)
     rate = converted.n_rejected / converted.n_records
@@ -136,6 +137,8 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # A lone - would be taken for an option.
+    arguments = [_STDIN if argument == "-" else argument for argument in arguments or sys.argv[1:]]
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         if sys.stdout:
@@ -171,7 +174,12 @@ def _load(source: tuple[str, ...]) -> "Loaded":
 
     _require(source)
     with _progress() as progress:
-        return load_records(list(source), progress=progress)
+        return load_records(_opened(source), progress=progress)
+
+
+def _opened(source: tuple[str, ...]) -> list[Any]:
+    """Places to read from."""
+    return [sys.stdin.buffer if place == _STDIN else place for place in source]
 
 
 def _require(source: tuple[str, ...]) -> None:

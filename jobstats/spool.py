@@ -64,7 +64,7 @@ class Spool:
 
     def rejects(self) -> Iterator[pl.DataFrame]:
         """The rejects; all of them must have been added."""
-        yield from map(pl.read_ipc, self._paths("rejects", 0))
+        yield from map(pl.read_parquet, self._paths("rejects", 0))
         yield pl.concat(self._rejects)
 
     def jobs(self) -> Iterator[pl.DataFrame]:
@@ -103,7 +103,7 @@ class Spool:
             self._put(starts(concluded).sort("due"), "starts", 0)
             piece = ends.search_sorted(concluded["_row"], side="right").alias("_piece")
             for (number,), rows in concluded.with_columns(piece).partition_by("_piece", as_dict=True).items():
-                self._put(rows.drop("_piece"), "concluded", number)
+                self._put(rows.drop("_piece", "org_id"), "concluded", number)
 
     def _groups(self) -> Iterator[list[int]]:
         """Parts that fit in memory together."""
@@ -116,7 +116,7 @@ class Spool:
         yield group
 
     def _overtaken(self) -> pl.Series:
-        events = [pl.scan_ipc(path) for path in self._paths("starts", 0)]
+        events = [pl.scan_parquet(path) for path in self._paths("starts", 0)]
         due = pl.concat(frame.select(pl.col("due").gather_every(_SAMPLED)).collect() for frame in events)["due"].sort()
         bounds = [None, *due.gather_every(max(MOST_IN_MEMORY // _SAMPLED, 1)).unique(maintain_order=True), None]
         late, carry = [pl.Series([], dtype=pl.Int64)], None
@@ -133,7 +133,9 @@ class Spool:
             self._folder = Path(self._files.enter_context(TemporaryDirectory(dir=self._place, prefix=".jobstats-")))
         folder = self._folder / f"{kind}-{number}"
         folder.mkdir(exist_ok=True)
-        frame.write_ipc(folder / f"{len(self._paths(kind, number)):06}.arrow", compression="lz4")
+        frame.write_parquet(
+            folder / f"{len(self._paths(kind, number)):06}.parquet", compression="lz4", statistics=False
+        )
 
     def _paths(self, kind: str, number: int) -> list[Path]:
         return sorted((self._folder / f"{kind}-{number}").glob("*")) if self._folder else []
@@ -141,7 +143,7 @@ class Spool:
     def _taken(self, kind: str, number: int) -> pl.DataFrame:
         """What was put there, in the order it was; it is not needed again."""
         paths = self._paths(kind, number)
-        taken = pl.concat(pl.read_ipc(path) for path in paths)
+        taken = pl.read_parquet(paths)
         for path in paths:
             path.unlink()
         return taken

@@ -58,7 +58,7 @@ class Converted:
     n_rejected: int
     n_files: int
     n_bytes: int
-    """Bytes of these files, compressed as they are."""
+    """Bytes of these files, compressed as they are; of a stream, as they come out of it."""
     n_without_records: int
     """Envelopes that answer without records."""
     skipped: tuple[str, ...]

@@ -371,7 +371,7 @@ def finish(rows: pl.DataFrame, concluded: pl.DataFrame, late: pl.Series) -> pl.D
         quality = pl.when(pl.col("_run").is_in(late.implode())).then(pl.lit("upper_bound")).otherwise(quality)
     too_early = pl.col("started_at") < pl.col("eligible_at")
     return (
-        rows.hstack(concluded.drop("org_id"))
+        rows.hstack(concluded.drop("org_id", strict=False))
         .with_columns(
             quality.alias("queue_latency_quality"),
             turnaround_ms=pl.col("finished_at").to_physical() - pl.col("eligible_at"),

@@ -152,8 +152,10 @@ def _entries(seen: Seen, lines: Lines) -> Iterator[Entry]:
 
 
 def _text(part: Found) -> str:
-    """What is to be read; nothing if it is no text, or no UTF-8."""
+    """What is to be read; nothing if it is no text, no UTF-8, or clearly not one record."""
+    if not isinstance(part, Text) or (part.index is None and part.text.startswith((b"[", b'{"success"'))):
+        return ""
     try:
-        return part.text.decode() if isinstance(part, Text) else ""
+        return part.text.decode()
     except UnicodeDecodeError:
         return ""

@@ -34,7 +34,7 @@ class Loaded:
     rejects: pl.DataFrame
     n_files: int = 0
     n_bytes: int = 0
-    """Bytes of these files, compressed as they are."""
+    """Bytes of these files, compressed as they are; of a stream, as they come out of it."""
     n_without_records: int = 0
     """Envelopes that answer without records: error bodies, 404s, organisations without jobs."""
     skipped: tuple[str, ...] = ()
@@ -168,18 +168,21 @@ def _found(
                 yield document.seen, found
         else:
             tally.n_files += 1
-            tally.n_bytes += document.size
+            tally.n_bytes += document.size or 0
             damage: list[str] = []
-            for part in split(_undamaged(document, progress, damage)):
+            for part in split(_undamaged(document, progress, damage, tally)):
                 yield document.seen, part
             for reason in damage:
                 yield document.seen, Item(None, bytes, None, None, reason)
 
 
-def _undamaged(document: Document, progress: Progress | None, damage: list[str]) -> Iterator[bytes]:
+def _undamaged(document: Document, progress: Progress | None, damage: list[str], tally: Tally) -> Iterator[bytes]:
     """The bytes of a document as far as they can be read; what stopped the reading is noted, not raised."""
     try:
-        yield from chunks(document, progress)
+        for chunk in chunks(document, progress):
+            if document.size is None:
+                tally.n_bytes += len(chunk)
+            yield chunk
     except OSError as error:
         damage.append(error.strerror or str(error))
 

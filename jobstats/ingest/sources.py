@@ -3,11 +3,14 @@
 Everything becomes a :class:`Document`: a name, a time of observation and a stream of bytes.
 """
 
+import contextlib
 import glob
 import gzip
 import io
 import os
 import re
+import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -45,7 +48,8 @@ class Document(NamedTuple):
     """Something to read records from. ``open`` may raise OSError: a listed file can be gone when it is its turn."""
 
     seen: Seen
-    size: int
+    size: int | None
+    """Bytes as they are stored; None for a stream."""
     open: Callable[[], IO[bytes]]
 
 
@@ -157,11 +161,28 @@ def _shown(path: str) -> str:
 def _stream(stream: IO[Any], observed_at: datetime | None) -> Document:
     name = getattr(stream, "name", None)
     name = name if isinstance(name, str) else "stream"
-    content = stream.read()
-    if isinstance(content, str):
-        # A text file was decoded by its opener; what could not be decoded strictly is refused again as UTF-8.
-        content = content.encode("utf-8", "surrogateescape")
-    return Document(_seen(name, observed_at, os.path.basename(name)), len(content), lambda: io.BytesIO(content))
+    seen = _seen(name, observed_at, os.path.basename(name))
+    return Document(seen, None, lambda: io.BufferedReader(_Readable(stream), _CHUNK))
+
+
+class _Readable(io.RawIOBase):
+    """Any object with ``read`` as a stream of bytes that is read once, and left open."""
+
+    def __init__(self, stream: IO[Any]) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        # A character is at most four bytes.
+        content = self._stream.read(len(buffer) // 4) or b""
+        if isinstance(content, str):
+            # A text file was decoded by its opener; what could not be decoded strictly is refused again as UTF-8.
+            content = content.encode("utf-8", "surrogateescape")
+        buffer[: len(content)] = content
+        return len(content)
 
 
 def _seen(source: str, observed_at: datetime | None, name: str = "", modified: float | None = None) -> Seen:
@@ -203,16 +224,22 @@ def chunks(document: Document, progress: Progress | None = None) -> Iterator[byt
     Raises:
         OSError: The file cannot be opened or read, or what is compressed is damaged; the message says which.
     """
-    with document.open() as opened:
-        raw = opened if opened.seekable() else io.BytesIO(opened.read())
+    with contextlib.ExitStack() as stack:
+        raw = stack.enter_context(document.open())
         kind = _kind(raw)
+        if kind == "zstd" and not raw.seekable():
+            # To find what stands before a damage, it must be read again.
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(raw, copy)
+            copy.seek(0)
+            raw = copy
         done = 0
         try:
             read = _reader(raw, kind)
             while chunk := read(_CHUNK):
                 done += len(chunk)
                 if progress:
-                    progress(raw.tell(), document.size)
+                    progress(raw.tell() if raw.seekable() else done, document.size or 0)
                 yield chunk
         except (EOFError, zlib.error, OSError) as error:
             if kind == "zstd":
@@ -222,8 +249,11 @@ def chunks(document: Document, progress: Progress | None = None) -> Iterator[byt
 
 def _kind(raw: IO[bytes]) -> str:
     """How a file is compressed, by its first bytes."""
-    magic = raw.read(4)
-    raw.seek(0)
+    if isinstance(raw, io.BufferedReader):
+        magic = raw.peek(4)[:4]
+    else:
+        magic = raw.read(4)
+        raw.seek(0)
     if magic == b"PAR1":
         raise OSError("Parquet, not an export; a jobs table is read with jobstats.read")
     return "gzip" if magic[:2] == b"\x1f\x8b" else "zstd" if magic == b"\x28\xb5\x2f\xfd" else "file"
