@@ -229,11 +229,27 @@ def _document(text: bytes, pieces: Iterator[bytes], number: int) -> Iterator[Lin
     text = bytes(head)
     if (start := _array_start(_as_text(text))) is not None:
         opening = len(_as_bytes(_as_text(text)[:start]))
-        yield from _windows(text[:opening], chain([text[opening:]], pieces), number)
+        pieces = chain([text[opening:]], pieces)
+        if b"\n" in text:
+            yield from _windows(text[:opening], pieces, number)
+        else:
+            behind: list[bytes] = []
+            yield from _windows(text[:opening], _to_end_of_line(pieces, behind), number)
+            yield from _blocks(chain(behind, pieces), number + 1)
     elif _are_records(text[: text.rfind(b"\n") + 1]):
         yield from _blocks(chain([text], pieces), number)
     else:
         yield from _whole(text + b"".join(pieces), number)
+
+
+def _to_end_of_line(pieces: Iterable[bytes], behind: list[bytes]) -> Iterator[bytes]:
+    """The rest of a line; what came with its end goes behind."""
+    for piece in pieces:
+        line, newline, rest = piece.partition(b"\n")
+        yield line
+        if newline:
+            behind.append(rest)
+            return
 
 
 def _whole(text: bytes, number: int) -> Iterator[Lines | Found]:

@@ -287,9 +287,55 @@ def test_pipes_links_and_odd_names(few, tmp_path):
         assert len(js.load(pipe).jobs) == 1
 
 
-def test_many_rows_are_collected_in_pieces(few, monkeypatch):
+SHAPES = {
+    "ndjson": b"\n".join,
+    "ndjson_crlf_and_blanks": lambda few: b"\r\n\r\n".join(few) + b"\r\n",
+    "array": lambda few: b"[" + b",".join(few) + b"]",
+    "array_in_lines": lambda few: b"[\n" + b" ,\n".join(few) + b"\n]\n",
+    "envelope": lambda few: b'{"success":true,"message":"},{","data":[' + b",".join(few) + b'],"total":7}',
+    "pretty": lambda few: json.dumps({"success": True, "data": [json.loads(line) for line in few]}, indent=2).encode(),
+    "envelopes": lambda few: b"\n".join(
+        b'{"success":true,"data":[' + b",".join(few[n:][:2]) + b"]}" for n in (0, 2, 4)
+    ),
+    "cut_array": lambda few: (b"[" + b",".join(few))[:-100],
+    "broken_first_line": lambda few: few[0][:-9] + b"\n" + b"\n".join(few),
+    "broken_in_the_middle": lambda few: b"[" + b",".join([*few[:3], few[3][:-9], *few[4:]]) + b"]",
+    "nested": lambda few: b"[" + b",".join(nested(line) for line in few) + b"]",
+    "no_json": lambda few: b"x,{y},{" * 99,
+}
+
+
+def nested(line: bytes) -> bytes:
+    record = json.loads(line)
+    record["data"]["metadata"] = {"list": [{"a": 1}, {"b": "},{"}]}
+    return json.dumps(record, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("size", [50, 300, 1_000])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_long_texts_are_read_in_pieces_and_mean_the_same(few, monkeypatch, shape, size):
+    text = SHAPES[shape](few)
+    whole = js.load(text)
+    for name in ("framing.BLOCK", "judging.BLOCK", "sources._CHUNK"):
+        monkeypatch.setattr(f"jobstats.ingest.{name}", size)
+    monkeypatch.setattr("jobstats.ingest.judging._SMALL", size)
     monkeypatch.setattr("jobstats.ingest.judging._MOST_ENTRIES", 3)
-    assert len(js.load(b"\n".join(few)).jobs) == len(few)
+    pieces = js.load(text)
+    assert_frame_equal(pieces.jobs, whole.jobs)
+    if shape in ("cut_array", "broken_in_the_middle", "no_json"):
+        assert len(pieces.rejects) == len(whole.rejects) == 1
+    else:
+        assert_frame_equal(pieces.rejects, whole.rejects)
+
+
+def test_a_damaged_part_of_a_long_array_ends_where_it_can(few, monkeypatch):
+    monkeypatch.setattr("jobstats.ingest.framing.BLOCK", 2_000)
+    monkeypatch.setattr("jobstats.ingest.framing._MOST_DAMAGED", 4_000)
+    monkeypatch.setattr("jobstats.ingest.sources._CHUNK", 500)
+    many = few * 10
+    loaded = js.load(b"[" + b",".join([*many[:20], many[20][:-9], *many[21:]]) + b"]")
+    assert len(loaded.jobs) == len(many) - 1
+    assert loaded.rejects["index"].to_list() == [20]
 
 
 def test_a_time_without_a_zone_is_utc_here_too(few):
