@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CRASH, USAGE, GATE, NO_INPUT, INTERRUPTED = 1, 2, 3, 4, 130
 _PROGRESS_BYTES = 20_000_000
+_REASONS_SHOWN = 20
 _STDIN = "<stdin>"
 
 app = App(
@@ -52,9 +53,11 @@ def load(
     source
         Files, folders or globs of JobStatus records: NDJSON, JSON, API envelopes, plain or .gz or .zst; - for stdin.
     to
-        A .parquet file, or a folder for jobs.parquet and rejects.parquet.
+        A .parquet file, with the rejects beside it as <name>.rejects.parquet; or a folder for jobs.parquet and
+        rejects.parquet.
     observed_at
-        When the records were exported, if neither the file's name nor its time says so.
+        When the records were exported, in UTC unless it says otherwise; for stdin, and where neither the name nor the
+        time of the file says so.
     strict
         Exit 3 if any record was rejected; the files are written all the same.
     max_reject_rate
@@ -73,7 +76,9 @@ def load(
     _say(_counted(converted, time.perf_counter() - begun))
     print(converted.jobs)
     rate = converted.n_rejected / converted.n_records
-    return _fail(f"{rate:.2%} of the records were rejected", GATE) if limit is not None and rate > limit else 0
+    if limit is None or rate <= limit:
+        return 0
+    return _fail(f"{rate:.2%} of the records were rejected, more than the {limit:.2%} allowed", GATE)
 
 
 @app.command
@@ -204,8 +209,11 @@ def _counted(converted: "Converted", seconds: float) -> str:
         f"{converted.n_accepted:,} accepted, {converted.n_rejected:,} rejected, {seconds:.1f} s, "
         f"{converted.n_bytes / seconds / 1e6:,.0f} MB/s"
     ]
-    reasons = by_reason(pl.scan_parquet(converted.rejects, glob=False)).to_dicts()
-    lines += [f"  rejected {row['n']:,}: {safe(row['reason'], 300)}" for row in reasons]
+    for row in by_reason(pl.scan_parquet(converted.rejects, glob=False)).head(_REASONS_SHOWN).to_dicts():
+        place = row["source"] + (f":{row['line']}" if row["line"] else "")
+        lines.append(f"  rejected {row['n']:,}: {safe(row['reason'], 300)} (first: {safe(place, 200)})")
+    if converted.n_rejected:
+        lines.append(f"  all of them in {converted.rejects}")
     if converted.n_without_records:
         lines.append(
             f"  {plural(converted.n_without_records, 'envelope')} without records: errors, or nothing scheduled"
@@ -224,14 +232,22 @@ def _progress() -> Iterator[Callable[[int, int], None] | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = ("reading", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=None, visible=False)
 
         def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=total >= _PROGRESS_BYTES)
+            step = "writing" if done == total else "reading"
+            is_long = max(done, total) >= _PROGRESS_BYTES
+            bar.update(task, description=step, completed=done, total=total or None, visible=is_long)
 
         yield show
 

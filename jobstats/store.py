@@ -80,14 +80,27 @@ def convert(
     """Load exports of any size and write them as :func:`write` does, without holding more than a part in memory.
 
     Args:
-        source: As for :func:`jobstats.load`; also standard input or any stream that is larger than memory.
-        to: As for :func:`write`. Beside it there must be room for the records while they are sorted out.
-        observed_at: As for :func:`jobstats.load`.
-        progress: As for :func:`jobstats.load`.
+        source: As for :func:`jobstats.load`. A stream, such as ``sys.stdin.buffer``, is read as it comes.
+        to: A ``.parquet`` file, with the rejects beside it as ``<name>.rejects.parquet``; or a folder, made when
+            missing, for ``jobs.parquet`` and ``rejects.parquet``. What is there is replaced when all is read. Beside
+            it there must be room for the records while they are sorted out.
+        observed_at: When the records were seen, as for :func:`jobstats.load`; of a stream nothing else says it.
+        progress: Called with the bytes read and the bytes known so far, of all files together, as they are stored.
+
+    Returns:
+        The paths of jobs and rejects, and how many records, files and bytes there were.
 
     Raises:
         ArgumentError: ``to`` is the name of another kind of file.
-        SourceError: A source does not exist, holds no record that can be accepted, or the place cannot be written.
+        SourceError: A source does not exist, holds no record that can be accepted (then nothing is written), or the
+            place cannot be written.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> convert("data/dump", folder).n_accepted
+    2219
+    >>> scan(folder).select("connector").collect().height
+    2219
     """
     jobs_path, rejects_path = _targets(to)
     tally = Tally()

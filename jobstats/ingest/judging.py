@@ -12,7 +12,8 @@ import polars as pl
 from jobstats.contract import Refusal, parse
 from jobstats.ingest import rejects
 from jobstats.ingest.flatten import FLAT_SCHEMA, flatten, frame
-from jobstats.ingest.framing import BLOCK, Empty, Found, Item, Lines, Text, opened
+from jobstats.ingest.found import Empty, Found, Item, Lines, Text
+from jobstats.ingest.framing import BLOCK, opened
 from jobstats.ingest.quick import PLACE, columns
 from jobstats.ingest.sources import Seen
 from jobstats.table import RECORD_SCHEMA
@@ -55,7 +56,7 @@ def batches(found: Iterable[tuple[Seen, Lines | Found]]) -> Iterator[Batch]:
                 entries, size = [], 0
             yield Block(seen, part)
         elif isinstance(part, Lines):
-            entries += _entries(seen, part)
+            entries += [(seen, text) for text in part.texts()]
             size += len(part.block)
         else:
             entries.append((seen, part))
@@ -88,7 +89,7 @@ def _judged(batch: Batch) -> _Placed:
         try:
             texts = pl.read_lines(batch.lines.block).to_series()
         except pl.exceptions.ComputeError:  # not UTF-8 somewhere
-            return _judged(list(_entries(*batch)))
+            return _judged([(batch.seen, text) for text in batch.lines.texts()])
         seen, (_, first) = batch
         taken = columns(texts)
         placed = _with_the_rest(taken, texts, lambda at: (seen, Text(texts[at].encode(), first + at, None)))
@@ -145,10 +146,6 @@ def _left(n: int, taken: pl.Series) -> pl.Series:
     """Which of the first n numbers were not taken."""
     everything = pl.int_range(n if len(taken) < n else 0, dtype=pl.UInt32, eager=True)
     return everything.filter(~everything.is_in(taken.implode()))
-
-
-def _entries(seen: Seen, lines: Lines) -> Iterator[Entry]:
-    return ((seen, Text(text, line, None)) for line, text in enumerate(lines.block.split(b"\n"), lines.first))
 
 
 def _text(part: Found) -> str:

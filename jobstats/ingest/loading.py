@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +14,8 @@ from jobstats.contract import Refusal, decode
 from jobstats.errors import ArgumentError, SourceError
 from jobstats.ingest import rejects
 from jobstats.ingest.flatten import frame
-from jobstats.ingest.framing import Empty, Found, Item, Lines, contained, split
+from jobstats.ingest.found import Found, Item, Lines, Text
+from jobstats.ingest.framing import contained, split
 from jobstats.ingest.sources import Document, Objects, Progress, Seen, Skipped, as_json, chunks, find
 from jobstats.table import RECORD_SCHEMA, check_columns
 from jobstats.timing import add_times
@@ -88,7 +89,7 @@ def load(source: Any, *, observed_at: datetime | None = None, progress: Progress
             may be NDJSON, a JSON array, one record or API envelopes, and may be compressed with gzip or zstd.
         observed_at: When the records were seen. Otherwise an ISO time in the file's name says so
             (``2026-11-23T135450.552Z_….json``), else the file's modification time; ``observed_at_source`` keeps which.
-        progress: Called with bytes read and bytes known of the file being read.
+        progress: Called with the bytes read and the bytes known so far, of all files together.
 
     Returns:
         ``jobs`` (see :func:`jobstats.table.describe` for its columns), one row a record in the order read, and
@@ -131,7 +132,7 @@ def records(
     waiting: deque[Future[Judged]] = deque()
     # Reading and judging run beside each other, and so do two batches: DuckDB and Polars let go of the interpreter.
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for batch in batches(_found(find(source, observed_at), tally, progress)):
+        for batch in batches(_found(list(find(source, observed_at)), tally, progress)):
             waiting.append(pool.submit(judge, batch))
             if len(waiting) > _AT_ONCE:
                 yield _counted(waiting.popleft().result(), tally)
@@ -148,7 +149,8 @@ def refuse_empty(n_accepted: int, rejected: pl.DataFrame, source: Any) -> None:
         place = f":{first['line']}" if first["line"] else ""
         raise SourceError(f"{first['source']}{place}: {first['reason']} ({len(rejected):,} rejected, none accepted)")
     names = source if isinstance(source, list | tuple) else [source]
-    where = ", ".join(str(name) for name in names if isinstance(name, str | os.PathLike))
+    named = [getattr(name, "name", name) for name in names]
+    where = ", ".join(str(name) for name in named if isinstance(name, str | os.PathLike))
     raise SourceError(f"{where or 'source'}: holds no job records")
 
 
@@ -158,8 +160,9 @@ def _counted(judged: "Judged", tally: Tally) -> "Judged":
 
 
 def _found(
-    documents: Iterable[Document | Objects | Skipped], tally: Tally, progress: Progress | None
+    documents: list[Document | Objects | Skipped], tally: Tally, progress: Progress | None
 ) -> Iterator[tuple[Seen, Lines | Found]]:
+    n_known = sum(document.size or 0 for document in documents if isinstance(document, Document))
     for document in documents:
         if isinstance(document, Skipped):
             tally.skipped.append(document.path)
@@ -168,33 +171,38 @@ def _found(
                 yield document.seen, found
         else:
             tally.n_files += 1
-            tally.n_bytes += document.size or 0
             damage: list[str] = []
-            for part in split(_undamaged(document, progress, damage, tally)):
+            for part in split(
+                _undamaged(document, damage, tally, lambda: progress and progress(tally.n_bytes, n_known))
+            ):
                 yield document.seen, part
             for reason in damage:
                 yield document.seen, Item(None, bytes, None, None, reason)
 
 
-def _undamaged(document: Document, progress: Progress | None, damage: list[str], tally: Tally) -> Iterator[bytes]:
+def _undamaged(document: Document, damage: list[str], tally: Tally, tell: Callable[[], object]) -> Iterator[bytes]:
     """The bytes of a document as far as they can be read; what stopped the reading is noted, not raised."""
+    before = tally.n_bytes
     try:
-        for chunk in chunks(document, progress):
-            if document.size is None:
-                tally.n_bytes += len(chunk)
+        for chunk, n_read in chunks(document):
+            tally.n_bytes = before + n_read
+            tell()
             yield chunk
     except OSError as error:
         damage.append(error.strerror or str(error))
+    tally.n_bytes = before + (document.size or tally.n_bytes - before)
 
 
 def _objects(values: list[Any]) -> Iterator[Found]:
     for index, value in enumerate(values):
         try:
             text = as_json(value)
-            decoded = decode(text)
+            if not isinstance(value, list | tuple):
+                yield Text(text, None, index)
+                continue
+            within = decode(text)
         except Refusal as refusal:
             shown = repr(value).encode("utf-8", "backslashreplace")
             yield Item(None, shown.__bytes__, None, index, refusal.reason)
             continue
-        for found in contained(decoded, text.__bytes__, None):
-            yield found if isinstance(found, Empty) or found.index is not None else found._replace(index=index)
+        yield from contained(within, text.__bytes__, None)

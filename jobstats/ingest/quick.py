@@ -121,8 +121,12 @@ def _taken(texts: pl.Series, cut: Cut) -> pl.DataFrame:
     rows = rows.join(_progress(rows["progress"].unique()), on="progress", maintain_order="left", nulls_equal=True)
     for key in ("data", "progress"):
         # An exponent may have been written as more digits, and these hide as many characters that do not belong there.
-        is_other = ~pl.col("_text").str.contains(pl.col(key), literal=True)
-        if len(others := rows.filter(f"_{key}_floats").filter(is_other)):
+        # So such values must stand as they are, where no other key of that name could be meant.
+        name = f'"{key}":'
+        is_as_written = (pl.col("_text").str.count_matches(name, literal=True) == 1) & pl.col("_text").str.contains(
+            pl.concat_str(pl.lit(name), key), literal=True
+        )
+        if len(others := rows.filter(f"_{key}_floats").filter(~is_as_written)):
             rows = rows.join(others.select(PLACE), on=PLACE, how="anti", maintain_order="left")
     integers = {key: pl.col(key).cast(pl.Int64, strict=False) for key in _INTEGERS}
     rows = rows.filter(

@@ -33,10 +33,17 @@ def frame(rows: list[tuple[Any, ...]]) -> pl.DataFrame:
 
 
 def by_reason(rejects: pl.LazyFrame) -> pl.DataFrame:
-    """How often each field was refused, and the first reason: ``field``, ``reason``, ``n``; most frequent first."""
+    """How often records were refused for the same reason, and where first: most frequent first.
+
+    Returns:
+        ``reason``, ``source``, ``line`` and ``index`` of the first, and ``n``. What was found, and where in the text
+        the JSON broke, make no other reason.
+    """
+    same = pl.col("reason").str.replace(r" at line \d+ column \d+$", "").str.replace(r", found .*", "")
     return (
-        rejects.group_by("field", maintain_order=True)
-        .agg(reason=pl.col("reason").first(), n=pl.len())
-        .sort("n", "field", descending=[True, False])
+        rejects.group_by("field", same.alias("_same"), maintain_order=True)
+        .agg(pl.col("reason", "source", "line", "index").first(), n=pl.len())
+        .sort("n", "field", "reason", descending=[True, False, False])
+        .drop("field", "_same")
         .collect()
     )

@@ -218,8 +218,10 @@ def as_json(value: Any) -> bytes:
         raise Refusal("", f"not JSON: {error}") from None
 
 
-def chunks(document: Document, progress: Progress | None = None) -> Iterator[bytes]:
-    """The decompressed bytes, piece by piece. What could be read before a damage is yielded before the error.
+def chunks(document: Document) -> Iterator[tuple[bytes, int]]:
+    """The decompressed bytes, piece by piece, each with how many were read as they are stored.
+
+    What could be read before a damage is yielded before the error.
 
     Raises:
         OSError: The file cannot be opened or read, or what is compressed is damaged; the message says which.
@@ -238,12 +240,10 @@ def chunks(document: Document, progress: Progress | None = None) -> Iterator[byt
             read = _reader(raw, kind)
             while chunk := read(_CHUNK):
                 done += len(chunk)
-                if progress:
-                    progress(raw.tell() if raw.seekable() else done, document.size or 0)
-                yield chunk
+                yield chunk, raw.tell() if raw.seekable() else done
         except (EOFError, zlib.error, OSError) as error:
             if kind == "zstd":
-                yield _last_of_zstd(raw, done)
+                yield _last_of_zstd(raw, done), document.size or done
             raise OSError(f"{kind} damaged: {error}") from None
 
 
