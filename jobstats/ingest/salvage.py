@@ -6,10 +6,9 @@ Texts are strings here, for brackets are sought with regular expressions; bytes 
 import json
 import re
 from collections.abc import Iterator
-from functools import partial
 
 from jobstats.contract import Refusal, decode
-from jobstats.ingest.found import Found, Item, damage
+from jobstats.ingest.found import Found, Text, damage
 
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -46,7 +45,8 @@ def saved(source: str, reason: str | None, line: int | None) -> Iterator[Found]:
         for span in spans(source, start):
             text = as_bytes(source[span])
             try:
-                found: Found = Item(decode(text), partial(bytes, text), line, index)
+                decode(text)
+                found: Found = Text(text, line, index)
             except Refusal as refusal:
                 n_found += 1
                 following = _next_record(source, span) if n_cut < _MOST_CUTS else None

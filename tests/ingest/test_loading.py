@@ -328,6 +328,56 @@ def test_long_texts_are_read_in_pieces_and_mean_the_same(few, monkeypatch, shape
         assert_frame_equal(pieces.rejects, whole.rejects)
 
 
+def minified(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def pretty(value: object) -> str:
+    return json.dumps(value, indent=2)
+
+
+TWENTY = [record(id=str(n)) for n in range(20)]
+ARRAY, ENVELOPE = minified(TWENTY), minified({"success": True, "message": "m", "data": TWENTY})
+NDJSON = "\n".join(map(minified, TWENTY))
+
+
+@pytest.mark.parametrize(
+    ("text", "n_jobs", "places"),
+    [
+        ("\n".join([ENVELOPE[: len(ENVELOPE) // 2], ENVELOPE, ENVELOPE]), 49, [(1, 9)]),
+        ("\n".join([ENVELOPE, ENVELOPE[: len(ENVELOPE) // 2], ENVELOPE]), 49, [(2, 9)]),
+        ("\n".join([ARRAY[: len(ARRAY) // 2], NDJSON]), 30, [(1, 10)]),
+        ("\n".join([ENVELOPE[: ENVELOPE.index("[") + 1], ENVELOPE]), 20, [(1, 1)]),
+        ("\n".join([minified(TWENTY[0])[:300], ARRAY, ARRAY]), 40, [(1, None)]),
+        ("\n".join(["# log", ARRAY, ENVELOPE]), 40, [(1, None)]),
+        ("\n".join([pretty(TWENTY), pretty(TWENTY)]), 40, []),
+        ("\n".join([pretty({"success": True, "data": TWENTY}), NDJSON]), 40, []),
+        ("\n".join(map(pretty, TWENTY)), 20, []),
+        ("\n".join(map(pretty, TWENTY))[:-30], 19, [(419, None)]),
+        (ENVELOPE + ENVELOPE + ARRAY, 60, []),
+        (NDJSON + "\n" + ENVELOPE + ENVELOPE, 60, []),
+        (ARRAY + " and more", 20, [(1, 20)]),
+        ("[\n" + "\n,".join(map(minified, TWENTY)) + "\n]", 20, []),
+    ],
+)
+def test_nothing_is_lost_behind_what_is_damaged_or_done(text, n_jobs, places):
+    loaded = js.load(text.encode())
+    assert len(loaded.jobs) == n_jobs
+    assert loaded.rejects.select("line", "index").rows() == places
+
+
+@pytest.mark.parametrize("join", ["\n", ""])
+@pytest.mark.parametrize("form", [minified, pretty])
+def test_documents_behind_a_long_one_are_read(form, join, monkeypatch):
+    for name in ("framing.BLOCK", "judging.BLOCK"):
+        monkeypatch.setattr(f"jobstats.ingest.{name}", 3_000)
+    monkeypatch.setattr("jobstats.ingest.sources._CHUNK", 500)
+    documents = [{"success": True, "data": TWENTY}, TWENTY, TWENTY]
+    loaded = js.load(join.join(map(form, documents)).encode())
+    assert loaded.jobs["job_id"].to_list() == [job["id"] for job in TWENTY] * 3
+    assert loaded.rejects.is_empty()
+
+
 def test_a_damaged_part_of_a_long_array_ends_where_it_can(few, monkeypatch):
     monkeypatch.setattr("jobstats.ingest.framing.BLOCK", 2_000)
     monkeypatch.setattr("jobstats.ingest.framing._MOST_DAMAGED", 4_000)

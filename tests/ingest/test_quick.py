@@ -201,6 +201,10 @@ def test_what_an_exponent_hides_is_found(lines):
     line = next(text for line in lines if '"progress":100,' in (text := line.decode()))
     hidden = line.replace('"progress":100,', '"progress":1e15,"extra":"123",', 1)
     assert agreeing([hidden.encode()]) == 0
+    # Nor does it help that the digits stand somewhere else.
+    elsewhere = hidden.replace('"delay":0', '"delay":0,"failedReason":"1000000000000000.0"')
+    metadata = hidden.replace('"connector":', '"metadata":{"progress":1000000000000000.0},"connector":')
+    assert agreeing([elsewhere.encode(), metadata.encode()]) == 0
     assert agreeing([line.replace('"progress":100,', '"progress":1e2,', 1).encode()]) == 0
 
 
