@@ -9,11 +9,14 @@ import io
 import json
 import math
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from jobstats.ingest.loading import Loaded
     from jobstats.store import Converted
 
-CRASH, USAGE, GATE, NO_INPUT, INTERRUPTED = 1, 2, 3, 4, 130
+CRASH, USAGE, GATE, NO_INPUT, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
 _PROGRESS_BYTES = 20_000_000
 _REASONS_SHOWN = 20
 _STDIN = "<stdin>"
@@ -34,6 +37,7 @@ _STDIN = "<stdin>"
 app = App(
     name="jobstats",
     help="The truth about your job queues, from exported JobStatus records.",
+    version=lambda: version("jobstats"),
     version_flags=["--version"],
 )
 
@@ -143,7 +147,11 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     # A lone - would be taken for an option.
-    arguments = [_STDIN if argument == "-" else argument for argument in arguments or sys.argv[1:]]
+    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = [_STDIN if argument == "-" else argument for argument in arguments]
+    if threading.current_thread() is threading.main_thread():
+        # A scheduler that stops us lets us clear away what is half written, as Ctrl-C does.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         if sys.stdout:

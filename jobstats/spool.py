@@ -17,6 +17,8 @@ from jobstats.timing import add_times, conclude, finish, overtaken, starts
 MOST_IN_MEMORY = 250_000
 """Records held at a time, in each step; a tenth as many rejects, which hold the text as it was."""
 _PARTS = 16
+_SOUGHT = 20_000
+_FIRST, _LAST = -(2**63), 2**63 - 1
 _SAMPLED = 100
 
 
@@ -118,11 +120,11 @@ class Spool:
     def _overtaken(self) -> pl.Series:
         events = [pl.scan_parquet(path) for path in self._paths("starts", 0)]
         due = pl.concat(frame.select(pl.col("due").gather_every(_SAMPLED)).collect() for frame in events)["due"].sort()
-        bounds = [None, *due.gather_every(max(MOST_IN_MEMORY // _SAMPLED, 1)).unique(maintain_order=True), None]
+        bounds = [_FIRST, *due.gather_every(max(MOST_IN_MEMORY // _SAMPLED, 1)).unique(maintain_order=True), _LAST]
         late, carry = [pl.Series([], dtype=pl.Int64)], None
         for since, until in reversed(list(pairwise(bounds))):
-            within = [*([pl.col("due") >= since] if since else []), *([pl.col("due") < until] if until else [])]
-            slice_ = pl.concat([frame.filter(*within) for frame in events]).collect()
+            within = pl.col("due").is_between(since, until, closed="left")
+            slice_ = pl.concat([frame.filter(within) for frame in events]).collect()
             found, carry = overtaken(slice_, carry)
             late.append(found)
         return pl.concat(late)
@@ -133,8 +135,11 @@ class Spool:
             self._folder = Path(self._files.enter_context(TemporaryDirectory(dir=self._place, prefix=".jobstats-")))
         folder = self._folder / f"{kind}-{number}"
         folder.mkdir(exist_ok=True)
+        path = folder / f"{len(self._paths(kind, number)):06}.parquet"
+        # Starts are read by ranges of due time, which their statistics tell; all else is read whole.
+        is_sought = kind == "starts"
         frame.write_parquet(
-            folder / f"{len(self._paths(kind, number)):06}.parquet", compression="lz4", statistics=False
+            path, compression="lz4", statistics=is_sought, row_group_size=_SOUGHT if is_sought else None
         )
 
     def _paths(self, kind: str, number: int) -> list[Path]:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import jobstats as js
 from jobstats.cli import main
 
 from .factories import record
@@ -212,3 +213,32 @@ def test_help_does_not_wait_for_heavy_imports(root):
     )
     assert "report" in done.stdout
     assert done.stderr.strip().endswith("[]")
+
+
+def test_a_load_that_is_stopped_leaves_nothing(lines, tmp_path):
+    command = [sys.executable, "-m", "jobstats", "load", "-", "--to", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(b"\n".join(lines))
+    process.stdin.flush()  # more than a pipe holds, so it is being read
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+    assert process.stderr.read() == b""
+    assert not (tmp_path / "out").exists()
+    process.stdin.close()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("command", [[], ["load"], ["report"]])
+def test_the_version_is_ours(run, command):
+    assert run(*command, "--version") == (0, f"{js.__version__}\n", "")
+
+
+def test_reasons_are_counted_apart_and_say_where(run, tmp_path, lines):
+    bad = [b'{"id":', b"x", b'{"id":1,', lines[0].replace(b'"attemptsMade":', b'"attemptsMade":"1","x":')]
+    (tmp_path / "bad.ndjson").write_bytes(b"\n".join([*lines[:3], *bad, bad[3].replace(b'"1"', b'"2"')]))
+    code, _, err = run("load", tmp_path / "bad.ndjson", "--to", tmp_path / "bad.parquet", "--max-reject-rate", 0.1)
+    assert code == 3
+    assert f'rejected 2: attemptsMade: expected an integer, found "1" (first: {tmp_path}/bad.ndjson:7)' in err
+    assert f"rejected 1: not JSON: expected value at line 1 column 1 (first: {tmp_path}/bad.ndjson:5)" in err
+    assert f"all of them in {tmp_path}/bad.rejects.parquet" in err
+    assert "62.50% of the records were rejected, more than the 10.00% allowed" in err
