@@ -14,9 +14,9 @@ from jobstats.ingest.rejects import SCHEMA as REJECTS_SCHEMA
 from jobstats.table import SCHEMA
 from jobstats.timing import add_times, conclude, finish, overtaken, starts
 
-MOST_IN_MEMORY = 250_000
+MOST_IN_MEMORY = 200_000
 """Records held at a time, in each step; a tenth as many rejects, which hold the text as it was."""
-_PARTS = 16
+_PARTS = 24
 _SOUGHT = 20_000
 _FIRST, _LAST = -(2**63), 2**63 - 1
 _SAMPLED = 100

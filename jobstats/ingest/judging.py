@@ -19,7 +19,7 @@ from jobstats.ingest.sources import Seen
 from jobstats.table import RECORD_SCHEMA
 
 _SMALL = 1 << 18
-_MOST_ENTRIES = 50_000
+_MOST_ENTRIES = 20_000
 _SEEN_SCHEMA = pl.Schema({name: RECORD_SCHEMA[name] for name in ("source", "observed_at", "observed_at_source")})
 """The fields of ``Seen``."""
 

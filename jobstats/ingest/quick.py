@@ -96,22 +96,25 @@ _progresses = _Remembered(lambda text: progress_columns(_nested(text)))
 def columns(texts: pl.Series) -> pl.DataFrame:
     """Each usual text as a row of :data:`flatten.FLAT_SCHEMA`; :data:`PLACE` says which of the texts it is."""
     # White space between tokens and explicit nulls are usual too, but looked for only where they are.
-    is_minified = not len(texts) or _minified(texts[0]) == texts[0]
-    taken = _taken(texts if is_minified else texts.head(0), cut)
+    is_spaced = len(texts) > 0 and _minified(texts[0]) != texts[0]
+    taken = _taken(_all_minified(texts) if is_spaced else texts, cut)
     if len(taken) == len(texts):
         return taken
     left = texts.alias("text").to_frame().with_row_index(PLACE).join(taken.select(PLACE), on=PLACE, how="anti")
-    left = left.with_columns(text=pl.Series([_minified(text) for text in left["text"]], dtype=pl.String))
-    left = left.filter(pl.col("text").is_not_null())
-    again = _taken(left["text"], cut_with_nulls)
+    again = _taken(_all_minified(left["text"]), cut_with_nulls)
     return pl.concat([taken, again.with_columns(left[PLACE].gather(again[PLACE]))]).sort(PLACE)
 
 
-def _minified(text: str) -> str | None:
+def _all_minified(texts: pl.Series) -> pl.Series:
+    return pl.Series([_minified(text) for text in texts], dtype=pl.String)
+
+
+def _minified(text: str) -> str:
+    """A JSON text without white space between its tokens; empty if it is none."""
     try:
         return msgspec.json.format(text, indent=-1)
     except (msgspec.DecodeError, RecursionError):
-        return None
+        return ""
 
 
 def _taken(texts: pl.Series, cut: Cut) -> pl.DataFrame:
