@@ -43,6 +43,8 @@ _LEAST_PLAIN, _MOST_PLAIN = 1e-4, 1e15
 _DEEP = 50
 PLACE = "_at"
 _MOST_REMEMBERED = 100_000
+_MOST_SPACED = 8_000
+"""Texts to take the white space out of at a time: that is done text by text, and takes memory."""
 
 Values = tuple[Any, ...]
 Cut = Callable[[pl.Series, Sequence[str]], tuple[pl.DataFrame, pl.Series]]
@@ -97,6 +99,10 @@ def columns(texts: pl.Series) -> pl.DataFrame:
     """Each usual text as a row of :data:`flatten.FLAT_SCHEMA`; :data:`PLACE` says which of the texts it is."""
     # White space between tokens and explicit nulls are usual too, but looked for only where they are.
     is_spaced = len(texts) > 0 and _minified(texts[0]) != texts[0]
+    if is_spaced and len(texts) > _MOST_SPACED:
+        starts = range(0, len(texts), _MOST_SPACED)
+        parts = ((start, columns(texts.slice(start, _MOST_SPACED))) for start in starts)
+        return pl.concat(part.with_columns(pl.col(PLACE) + start) for start, part in parts)
     taken = _taken(_all_minified(texts) if is_spaced else texts, cut)
     if len(taken) == len(texts):
         return taken

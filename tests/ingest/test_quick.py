@@ -142,7 +142,8 @@ def is_utf8(line: bytes) -> bool:
     return True
 
 
-def test_every_usual_record_is_taken(lines):
+def test_every_usual_record_is_taken(lines, monkeypatch):
+    monkeypatch.setattr(quick, "_MOST_SPACED", 1_000)
     spaced = [json.dumps(json.loads(line)).encode() for line in lines]
     indented = [json.dumps(json.loads(line), indent=2, ensure_ascii=False).encode() for line in lines[:200]]
     nulls = [json.dumps({"progress": None, "failedReason": None} | json.loads(line)).encode() for line in lines[:200]]
