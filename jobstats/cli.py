@@ -209,7 +209,7 @@ def _refuse_empty(loaded: "Loaded", source: tuple[str, ...]) -> None:
 def _counted(converted: "Converted", seconds: float) -> str:
     import polars as pl
 
-    from jobstats.ingest.rejects import by_reason
+    from jobstats.ingest.rejects import by_reason, place
     from jobstats.wording import plural, safe
 
     lines = [
@@ -217,9 +217,10 @@ def _counted(converted: "Converted", seconds: float) -> str:
         f"{converted.n_accepted:,} accepted, {converted.n_rejected:,} rejected, {seconds:.1f} s, "
         f"{converted.n_bytes / seconds / 1e6:,.0f} MB/s"
     ]
-    for row in by_reason(pl.scan_parquet(converted.rejects, glob=False)).head(_REASONS_SHOWN).to_dicts():
-        place = row["source"] + (f":{row['line']}" if row["line"] else "")
-        lines.append(f"  rejected {row['n']:,}: {safe(row['reason'], 300)} (first: {safe(place, 200)})")
+    reasons = by_reason(pl.scan_parquet(converted.rejects, glob=False)).head(_REASONS_SHOWN).to_dicts()
+    lines += [
+        f"  rejected {row['n']:,}: {safe(row['reason'], 300)} (first: {safe(place(row), 200)})" for row in reasons
+    ]
     if converted.n_rejected:
         lines.append(f"  all of them in {converted.rejects}")
     if converted.n_without_records:

@@ -153,11 +153,10 @@ def _beginning(pieces: Iterator[bytes], number: int) -> tuple[bytes, int, bool]:
     """A text to the end of its first line that is not blank, or further; that line's number; whether that is all."""
     text = bytearray()
     for piece in pieces:
-        text += piece
-        n_blank = len(text) - len(text.lstrip(_BLANK))
-        number += text.count(b"\n", 0, n_blank)
-        del text[:n_blank]
-        if len(text) >= BLOCK or b"\n" in text:
+        filled = piece if text else piece.lstrip(_BLANK)
+        number += piece.count(b"\n", 0, len(piece) - len(filled))
+        text += filled
+        if len(text) >= BLOCK or b"\n" in filled:
             return bytes(text), number, False
     return bytes(text), number, True
 
@@ -196,12 +195,12 @@ def _document(text: bytes, pieces: Iterator[bytes], number: int) -> Iterator[Lin
     if len(head) < BLOCK:
         yield from _whole(bytes(head), number)
         return
-    text = bytes(head)
+    text, source = bytes(head), as_text(head)
     lines = text[: text.rfind(b"\n") + 1]
     if _holds_lines(lines):
         yield from _blocks(chain([text], pieces), number)
-    elif (start := array_start(as_text(text))) is not None:
-        opening = len(as_bytes(as_text(text)[:start]))
+    elif (start := array_start(source)) is not None:
+        opening = len(as_bytes(source[:start]))
         pieces = chain([text[opening:]], pieces)
         if lines:
             yield from _windows(text[:opening], pieces, number)
@@ -294,8 +293,7 @@ def _windows(opening: bytes, pieces: Iterator[bytes], number: int) -> Iterator[L
             yield item
             n += 1
         del window[:end]
-    text = opening + bytes(window)
-    source = as_text(text)
+    source = as_text(opening + window)
     last = next(values(source), slice(0, len(source)))
     for item in opened(as_bytes(source[last]), number, None):
         if not (n and isinstance(item, Empty)):

@@ -146,8 +146,8 @@ def refuse_empty(n_accepted: int, rejected: pl.DataFrame, source: Any) -> None:
         return
     if len(rejected):
         first = rejected.row(0, named=True)
-        place = f":{first['line']}" if first["line"] else ""
-        raise SourceError(f"{first['source']}{place}: {first['reason']} ({len(rejected):,} rejected, none accepted)")
+        where = rejects.place(first)
+        raise SourceError(f"{where}: {first['reason']} ({len(rejected):,} rejected, none accepted)")
     names = source if isinstance(source, list | tuple) else [source]
     named = [getattr(name, "name", name) for name in names]
     where = ", ".join(str(name) for name in named if isinstance(name, str | os.PathLike))

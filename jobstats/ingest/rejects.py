@@ -36,14 +36,19 @@ def by_reason(rejects: pl.LazyFrame) -> pl.DataFrame:
     """How often records were refused for the same reason, and where first: most frequent first.
 
     Returns:
-        ``reason``, ``source``, ``line`` and ``index`` of the first, and ``n``. What was found, and where in the text
+        ``reason``, ``source`` and ``line`` of the first, and ``n``. What was found, and where in the text
         the JSON broke, make no other reason.
     """
     same = pl.col("reason").str.replace(r" at line \d+ column \d+$", "").str.replace(r", found .*", "")
     return (
         rejects.group_by("field", same.alias("_same"), maintain_order=True)
-        .agg(pl.col("reason", "source", "line", "index").first(), n=pl.len())
+        .agg(pl.col("reason", "source", "line").first(), n=pl.len())
         .sort("n", "field", "reason", descending=[True, False, False])
         .drop("field", "_same")
         .collect()
     )
+
+
+def place(reject: dict[str, Any]) -> str:
+    """Where a reject was found, as a compiler would say it."""
+    return f"{reject['source']}:{reject['line']}" if reject["line"] else str(reject["source"])

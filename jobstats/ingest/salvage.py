@@ -142,7 +142,7 @@ def _skip(source: str, position: int) -> int:
     return match.end() if match else position
 
 
-def as_text(source: bytes) -> str:
+def as_text(source: bytes | bytearray) -> str:
     """Bytes as text, whatever they are."""
     return source.decode("utf-8", "surrogateescape")
 
