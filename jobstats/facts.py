@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from jobstats.contract import LAST_MS
-from jobstats.table import RECORD_SCHEMA, SCHEMA
+from jobstats.table import FOUND_IN, SAID, SCHEMA
 
 FIRST_RUN_MS = 1_500
 """A schedule's first run is created at most this long after the schedule was requested, and has no offset."""
@@ -29,10 +29,10 @@ def _ms(name: str) -> pl.Expr:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Pending records of later runs of interval schedules: how many are due after their slot, how many at it.
+    """Later runs of interval schedules that were seen pending: how many are due after their slot, how many at it.
 
-    A server adds offsets to all such schedules or to none, so the evidence of all records, added up, is needed
-    before anything is concluded from a part of them.
+    A server adds offsets to all such schedules or to none, so the evidence of all runs, added up, is needed before
+    anything is concluded from a part of them. Runs count, not records: how often one was seen says nothing.
     """
 
     n_above: int = 0
@@ -108,7 +108,8 @@ def facts(rows: pl.DataFrame, first_row: int = 0, *, hashed: bool = True) -> pl.
     Args:
         rows: What :func:`add_own` made of records.
         first_row: Number of the first record, when records come in batches.
-        hashed: Add ``_hash``, which tells records apart that agree in all that decides which one is newest.
+        hashed: Add ``_hash``, which tells records apart that agree in all that decides which one is newest, and
+            ``_place``, which tells the same records apart by where they were found.
     """
     made, delay, started = (
         pl.col("attempts_made"),
@@ -137,7 +138,7 @@ def facts(rows: pl.DataFrame, first_row: int = 0, *, hashed: bool = True) -> pl.
     once = pl.max_horizontal(_ms("schedule_at"), _ms("created_at"))
     told = rows.select(
         *("org_id", "schedule_key"),
-        pl.when(~is_repeat).then("job_id").alias("_other_id"),
+        pl.when(~is_repeat).then(_known_by() if rows["job_id"].null_count() else "job_id").alias("_other_id"),
         *(_ms(name).alias(name) for name in ("iteration_at", "created_at", "requested_at", "observed_at")),
         *("is_ended", "attempts_made"),
         *(_ms(name).alias(name) for name in ("processed_at", "finished_at")),
@@ -151,12 +152,12 @@ def facts(rows: pl.DataFrame, first_row: int = 0, *, hashed: bool = True) -> pl.
         _observed_due=pl.when(still_pending).then(_ms("created_at") + delay),
         _first_start=pl.when(in_first_attempt).then(_ms("processed_at")),
     )
-    return told.with_columns(_hash=hashes(rows)) if hashed else told
+    return told.hstack(hashes(rows)) if hashed else told
 
 
-def hashes(rows: pl.DataFrame) -> pl.Series:
-    """A hash of each whole record."""
-    return rows.select(pl.struct(RECORD_SCHEMA.names()).hash()).to_series()
+def hashes(rows: pl.DataFrame) -> pl.DataFrame:
+    """A hash of what each record says and when it was seen (``_hash``), and one of where it was found (``_place``)."""
+    return rows.select(_hash=pl.struct(SAID).hash(), _place=pl.struct(FOUND_IN).hash())
 
 
 def _cron_period_ms(crons: pl.Series) -> pl.Expr:
@@ -183,10 +184,29 @@ def _cron_period_ms(crons: pl.Series) -> pl.Expr:
     )
 
 
+def _known_by() -> pl.Expr:
+    """The id, or what stands for it: a connector does not make two jobs in the same millisecond."""
+    columns = ("name", "connector", "connector_id", _ms("requested_at"))
+    return pl.coalesce("job_id", pl.concat_str(columns, separator="\x1f", ignore_nulls=True))
+
+
+EVIDENCE = ("org_id", "schedule_key", "created_at", "iteration_at", "_observed_due", "_is_interval", "_is_first")
+"""The facts that :func:`interval_evidence` looks at."""
+
+
 def interval_evidence(told: pl.DataFrame) -> Evidence:
-    """Whether the server adds offsets to interval schedules, as far as these facts tell."""
-    seen = pl.when("_is_interval", ~pl.col("_is_first")).then(pl.col("_observed_due") - pl.col("iteration_at"))
-    above = told.select(seen > OFFSET_NOISE_MS).to_series()
+    """Whether the server adds offsets to interval schedules, as far as these facts tell.
+
+    All facts of a run must be among them: what parts of the facts say is added up by schedule, not by batch.
+    """
+    later = told.lazy().filter("_is_interval", ~pl.col("_is_first"), pl.col("_observed_due").is_not_null())
+    above = (
+        later.group_by("org_id", "schedule_key", "iteration_at", "created_at")
+        .agg(pl.col("_observed_due").max())
+        .select(pl.col("_observed_due") - pl.col("iteration_at") > OFFSET_NOISE_MS)
+        .collect()
+        .to_series()
+    )
     return Evidence(int(above.sum()), int((~above).sum()))
 
 

@@ -5,6 +5,7 @@ documentation is printed from it. Instants end in ``_at`` (UTC, milliseconds), l
 on every engine), booleans start with ``is_``.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -13,8 +14,10 @@ import pyarrow as pa
 
 from jobstats.errors import ArgumentError, TableError
 
-FORMAT_VERSION = 1
-"""Version of the jobs table, written into every Parquet file. A reader refuses a newer one."""
+FORMAT_VERSION = 2
+"""Version of the jobs table, written into every Parquet file. A reader refuses a newer one.
+
+Version 2 added the parts of a store; a jobs table is the same in 1 and 2."""
 
 _AT = pl.Datetime("ms", "UTC")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -91,36 +94,59 @@ TIME_COLUMNS = (
 )
 """What the loader concludes from all records together; see :mod:`jobstats.timing`."""
 
+SERIES_COLUMNS = (
+    Column("n_observations", pl.Int64, "times", "at how many different times the run was seen"),
+    Column("first_seen_at", _AT, "UTC", "first time it was seen; null when nothing says"),
+    Column("last_seen_at", _AT, "UTC", "last time it was seen; null when nothing says"),
+    Column("n_starts", pl.Int64, "starts", "different starts known of: no more than there were"),
+    Column("outcome", pl.String, "", "completed, failed, or ended_unseen (inferred, see jobstats.ends); else null"),
+    Column("ended_after_at", _AT, "UTC", "of a run that ended unseen: it had not ended before this"),
+    Column("ended_before_at", _AT, "UTC", "of a run that ended unseen: it had ended by this"),
+    Column("is_failure_ruled_out", pl.Boolean, "", "ended unseen, and would have been listed had it failed; else null"),
+    Column("is_retry_ruled_out", pl.Boolean, "", "ended unseen, too soon for a second attempt; else null"),
+)
+"""What only a series of observations says; see :mod:`jobstats.ends`."""
+
 COLUMNS = RECORD_COLUMNS + TIME_COLUMNS
+HISTORY_COLUMNS = COLUMNS + SERIES_COLUMNS
 RECORD_SCHEMA = pl.Schema({column.name: column.dtype for column in RECORD_COLUMNS})
 SCHEMA = pl.Schema({column.name: column.dtype for column in COLUMNS})
+HISTORY_SCHEMA = pl.Schema({column.name: column.dtype for column in HISTORY_COLUMNS})
+FOUND_IN = ["source", "observed_at_source"]
+SAID = [name for name in RECORD_SCHEMA if name not in FOUND_IN]
+"""What makes an observation: what the record said, and when it was seen. Where it was found does not count."""
 RUN_KEY = ("org_id", "job_id", "created_at")
 """Identity of a run. The id alone is not enough: BullMQ uses the id of a one-time job again."""
 
 
 def describe() -> pl.DataFrame:
-    """The columns of the jobs table with type, unit and meaning.
+    """The columns of the jobs table and of a history with type, unit and meaning.
 
     Returns:
-        ``column``, ``type``, ``unit``, ``description``; one row a column, in table order.
+        ``column``, ``type``, ``unit``, ``description``, ``tables`` (``jobs, history``, or ``history`` alone); one row a
+        column, in table order.
 
     >>> describe().row(6)
-    ('state', 'String', '', 'state as exported; read a moment after the other fields')
+    ('state', 'String', '', 'state as exported; read a moment after the other fields', 'jobs, history')
     """
-    rows = [(column.name, str(column.dtype), column.unit, column.description) for column in COLUMNS]
-    return pl.DataFrame(rows, schema=["column", "type", "unit", "description"], orient="row")
+    rows = [
+        (column.name, str(column.dtype), column.unit, column.description, tables)
+        for columns, tables in ((COLUMNS, "jobs, history"), (SERIES_COLUMNS, "history"))
+        for column in columns
+    ]
+    return pl.DataFrame(rows, schema=["column", "type", "unit", "description", "tables"], orient="row")
 
 
-def described(schema: pl.Schema) -> pa.Schema:
+def described(schema: pl.Schema, metadata: Mapping[str, str] | None = None) -> pa.Schema:
     """An Arrow schema with unit and meaning of each jobs column in its field metadata, and the format version."""
-    known = {column.name: column for column in COLUMNS}
+    known = {column.name: column for column in HISTORY_COLUMNS}
     fields = [
         field.with_metadata({"unit": known[field.name].unit, "description": known[field.name].description})
         if field.name in known
         else field
         for field in pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     ]
-    return pa.schema(fields, metadata={"jobstats_format": str(FORMAT_VERSION)})
+    return pa.schema(fields, metadata={"jobstats_format": str(FORMAT_VERSION), **(metadata or {})})
 
 
 def in_utc(moment: datetime) -> datetime:
@@ -140,8 +166,8 @@ def epoch_ms(moment: datetime) -> int:
     return (in_utc(moment) - EPOCH) // timedelta(milliseconds=1)
 
 
-def check_columns(names: list[str], source: str) -> None:
-    """Raise a TableError that names what a jobs table has and this frame lacks."""
-    if missing := [name for name in SCHEMA if name not in names]:
+def check_columns(names: list[str], source: str, schema: pl.Schema = SCHEMA, kind: str = "a jobs table") -> None:
+    """Raise a TableError that names what a table of this kind has and this frame lacks."""
+    if missing := [name for name in schema if name not in names]:
         shown = ", ".join(missing[:4]) + (" …" if len(missing) > 4 else "")
-        raise TableError(f"{source}: not a jobs table, it lacks {shown}; load the export with jobstats first")
+        raise TableError(f"{source}: not {kind}, it lacks {shown}; load the export with jobstats first")

@@ -89,10 +89,8 @@ def conclude(told: pl.DataFrame, evidence: Evidence, rows: pl.DataFrame | None =
         rows: What all facts were told of, where they come without a hash: it costs more than all else, and is
             seldom asked for.
     """
-    # All runs of a repeat: key, or of another id, share a line; a record without an id has its own.
-    is_nameless = pl.col("schedule_key").is_null() & pl.col("_other_id").is_null()
-    line = pl.col("_row").first().over("org_id", "schedule_key", "_other_id")
-    told = told.with_columns(_line=pl.when(is_nameless).then("_row").otherwise(line))
+    # All runs of a repeat: key, or of another id, share a line.
+    told = told.with_columns(_line=pl.col("_row").first().over("org_id", "schedule_key", "_other_id"))
     order = _in_order(told)
     run = order["_rank"].rle_id()
     if run.is_empty() or run[-1] == len(told) - 1:
@@ -129,11 +127,11 @@ def _newest(told: pl.DataFrame, rows: pl.DataFrame | None) -> pl.DataFrame:
     )
     # What was seen last, then what knows more. Records that differ in anything else are told apart by a hash, so
     # that which one stands for the run never depends on the order they came in.
-    for name in ("observed_at", "is_ended", "attempts_made", "processed_at", "finished_at", "_hash", "_row"):
+    for name in ("observed_at", "is_ended", "attempts_made", "processed_at", "finished_at", "_hash", "_place", "_row"):
         if len(told) == n_runs:
             break
         if name == "_hash" and rows is not None:
-            told = told.with_columns(_hash=hashes(rows[told["_row"]]))
+            told = told.hstack(hashes(rows[told["_row"]]))
         told = told.filter(pl.col(name).eq_missing(pl.col(name).max().over("_number")))
     return told
 
@@ -159,7 +157,9 @@ def _concluded(runs: pl.DataFrame, order: pl.DataFrame, evidence: Evidence) -> p
         _put(ordered["_spacing"], at, n),
         _interval_offsets(runs, at, evidence),
     )
-    is_confirmed = (pl.col("started_at") - pl.col("_successor")).is_between(-RERUN_MS, RERUN_MS)
+    # A start that the record does not show rests on the successor alone, which may not be the next run there was.
+    is_seen = pl.col("_last_start").is_not_null()
+    is_confirmed = is_seen & (pl.col("started_at") - pl.col("_successor")).is_between(-RERUN_MS, RERUN_MS)
     concluded = (
         known.lazy()
         .with_columns(*_eligible())
@@ -368,7 +368,9 @@ def finish(rows: pl.DataFrame, concluded: pl.DataFrame, late: pl.Series) -> pl.D
     """
     quality = pl.col("queue_latency_quality")
     if len(late):
-        quality = pl.when(pl.col("_run").is_in(late.implode())).then(pl.lit("upper_bound")).otherwise(quality)
+        is_gap = pl.col("start_source") == "successor"
+        doubt = pl.when(is_gap).then(pl.lit("gap_or_late")).otherwise(pl.lit("upper_bound"))
+        quality = pl.when(pl.col("_run").is_in(late.implode())).then(doubt).otherwise(quality)
     too_early = pl.col("started_at") < pl.col("eligible_at")
     return (
         rows.hstack(concluded.drop("org_id", strict=False))

@@ -3,6 +3,8 @@
 import gzip
 import json
 import random
+import subprocess
+import sys
 
 import polars as pl
 import pytest
@@ -21,13 +23,13 @@ def test_what_is_spooled_is_what_is_loaded(root, tmp_path, monkeypatch, source, 
     monkeypatch.setattr("jobstats.ingest.judging._MOST_ENTRIES", 40 * most)
     monkeypatch.setattr("jobstats.ingest.judging._SMALL", 1 << 30)
     loaded = js.load(root / source)
-    converted = js.convert(root / source, tmp_path / "out")
-    again = js.read(tmp_path / "out")
+    converted = js.convert(root / source, tmp_path / "out.parquet")
+    again = js.read(tmp_path / "out.parquet")
     assert_frame_equal(again.jobs, loaded.jobs)
     assert_frame_equal(again.rejects, loaded.rejects)
     assert (converted.n_accepted, converted.n_rejected) == (len(loaded.jobs), 0)
     assert (converted.n_files, converted.n_bytes, converted.skipped) == (loaded.n_files, loaded.n_bytes, loaded.skipped)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["jobs.parquet", "rejects.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "out.rejects.parquet"]
 
 
 def test_rejects_are_spooled_in_their_order(lines, tmp_path, monkeypatch):
@@ -55,8 +57,7 @@ def test_runs_overtaken_in_another_slice_are_found(tmp_path, monkeypatch):
             record(id=str(n), timestamp=created, processedOn=started, finishedOn=started + 50, attemptsMade=1)
         )
     random.Random(2).shuffle(records)
-    js.convert(records, tmp_path)
-    jobs = js.read(tmp_path).jobs
+    jobs = js.read(js.convert(records, tmp_path / "out.parquet").jobs).jobs
     assert_frame_equal(jobs, js.load(records).jobs)
     late = jobs.filter(pl.col("queue_latency_quality") == "upper_bound")["job_id"].cast(pl.Int64).sort().to_list()
     assert late == [n for n in range(1_000) if n % 10 == 5]
@@ -91,3 +92,20 @@ def test_a_stream_is_read_as_it_comes(lines, tmp_path):
     assert converted.n_accepted == len(lines)
     assert converted.n_bytes == len(text)
     assert json.loads(lines[-1])["id"] == pl.read_parquet(converted.jobs)["job_id"][-1]
+
+
+def test_a_full_temporary_disk_is_said_by_name(root, tmp_path):
+    script = """
+import resource, sys, tempfile
+import jobstats as js
+from jobstats import spool
+spool.MOST_IN_MEMORY = 200
+jobs = js.load("data/polls").jobs
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+try:
+    js.history(jobs.lazy()).collect()
+except js.SourceError as error:
+    print(str(error).startswith(f"{tempfile.gettempdir()}: cannot be written"))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n", done.stderr

@@ -199,8 +199,9 @@ def test_ids_are_used_again_and_runs_are_kept_apart():
     assert jobs(first, second, first)["is_latest"].to_list() == [False, True, True]
     other_org = record(id="same", timestamp=T0, data={"orgId": "o2"})
     assert jobs(first, other_org)["is_latest"].to_list() == [True, True]
-    nameless = record(id=None)
-    assert jobs(nameless, nameless)["is_latest"].to_list() == [True, True]
+    nameless, later = record(id=None), record(id=None, timestamp=T0 + 1)
+    assert jobs(nameless, later, nameless)["is_latest"].to_list() == [False, True, True]
+    assert jobs(nameless, record(id=None, data={"connectorId": "c2"}))["is_latest"].to_list() == [True, True]
 
 
 @pytest.mark.parametrize(

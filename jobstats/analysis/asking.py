@@ -5,9 +5,8 @@ small, and is finished and sorted with Polars before it is handed back as the ca
 """
 
 import difflib
-import re
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from os import PathLike
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -17,16 +16,13 @@ import polars as pl
 from narwhals.exceptions import NarwhalsError
 
 from jobstats.errors import ArgumentError
-from jobstats.table import EPOCH, SCHEMA, check_columns, epoch_ms, in_utc
+from jobstats.moments import UNITS, Moment, length_ms, window
+from jobstats.table import EPOCH, SCHEMA, check_columns, epoch_ms
 
-Moment = datetime | date | timedelta | str | None
 By = str | Sequence[str] | None
 
-_UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_LENGTH = re.compile(r"([1-9]\d*)([smhdw])")
-_MONDAY_MS = 4 * _UNITS["d"]
+_MONDAY_MS = 4 * UNITS["d"]
 _MOST_ROWS = 1_000_000
-_LONGEST_MS = 36_525 * _UNITS["d"]
 BUCKET = "bucket"
 
 STARTED = ~nw.col("started_at").is_null()
@@ -73,9 +69,7 @@ def ask(
     frame = opened(jobs)
     names = _by(by, frame.collect_schema().names(), taken)
     every_ms = None if every is None else length_ms(every, "every")
-    first, last = _moment(frame, since, "since"), _moment(frame, until, "until")
-    if first and last and first >= last:
-        raise ArgumentError(f"since ({first.isoformat()}) must lie before until ({last.isoformat()})")
+    first, last = window(since, until, lambda: as_of(frame))
     frame = frame.filter(nw.col("is_latest"), where).with_columns(_at=nw.coalesce(*at))
     if first:
         frame = frame.filter(nw.col("_at") >= nw.lit(first))
@@ -192,21 +186,6 @@ def rate(part: str, whole: str, name: str, confidence: float) -> list[pl.Expr]:
     return [pl.when(n > 0).then(value).alias(column) for column, value in bounds.items()]
 
 
-def length_ms(text: str, name: str) -> int:
-    """``"15m"`` as milliseconds.
-
-    >>> length_ms("15m", "every")
-    900000
-    """
-    match = _LENGTH.fullmatch(text) if isinstance(text, str) else None
-    if not match:
-        raise ArgumentError(f"{name} must be a number and one of s, m, h, d, w, such as '1d'; found {text!r}")
-    length = int(match[1]) * _UNITS[match[2]]
-    if length > _LONGEST_MS:
-        raise ArgumentError(f"{name} is at most 100 years; found {text!r}")
-    return length
-
-
 def as_of(frame: Any) -> datetime | None:
     """The "now" of the data: the newest observation, or else the newest thing that happened. Never the wall clock."""
     names = ("observed_at", "finished_at", "processed_at", "created_at")
@@ -230,22 +209,6 @@ def _by(by: By, columns: list[str], taken: Sequence[str]) -> list[str]:
     return names
 
 
-def _moment(frame: Any, value: Moment, name: str) -> datetime | None:
-    """A point in time: a datetime, a date, ISO text, or an age counted back from the newest observation."""
-    if value is None:
-        return None
-    if isinstance(value, str) and _LENGTH.fullmatch(value):
-        value = timedelta(milliseconds=length_ms(value, name))
-    try:
-        if isinstance(value, timedelta):
-            now = as_of(frame)
-            return None if now is None else now - value
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        return in_utc(moment)
-    except (ValueError, AttributeError, OverflowError):
-        raise ArgumentError(f"{name} must be a datetime, ISO text or an age such as '7d'; found {value!r}") from None
-
-
 def _at_ms(frame: Any) -> Any:
     if frame.implementation.is_spark_like():
         # Spark has no length in milliseconds; seconds as a double are exact to the millisecond for 285,000 years.
@@ -255,7 +218,7 @@ def _at_ms(frame: Any) -> Any:
 
 def _origin_ms(every_ms: int) -> int:
     """Weeks start on Monday, everything else on the grid of the epoch, which is midnight UTC."""
-    return _MONDAY_MS if every_ms % _UNITS["w"] == 0 else 0
+    return _MONDAY_MS if every_ms % UNITS["w"] == 0 else 0
 
 
 def _buckets(asked: Asked, measured: pl.DataFrame) -> pl.Series:

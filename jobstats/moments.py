@@ -1,0 +1,58 @@
+"""Points in time and lengths, as callers write them."""
+
+import re
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+
+from jobstats.errors import ArgumentError
+from jobstats.table import in_utc
+
+Moment = datetime | date | timedelta | str | None
+
+UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+"""Milliseconds of each unit of a length."""
+_LENGTH = re.compile(r"([1-9]\d*)([smhdw])")
+_LONGEST_MS = 36_525 * UNITS["d"]
+
+
+def length_ms(text: str, name: str) -> int:
+    """``"15m"`` as milliseconds.
+
+    >>> length_ms("15m", "every")
+    900000
+    """
+    match = _LENGTH.fullmatch(text) if isinstance(text, str) else None
+    if not match:
+        raise ArgumentError(f"{name} must be a number and one of s, m, h, d, w, such as '1d'; found {text!r}")
+    length = int(match[1]) * UNITS[match[2]]
+    if length > _LONGEST_MS:
+        raise ArgumentError(f"{name} is at most 100 years; found {text!r}")
+    return length
+
+
+def instant(value: Moment, name: str, now: Callable[[], datetime | None]) -> datetime | None:
+    """A datetime, a date, ISO text, or an age counted back from ``now``, which is asked for only then."""
+    if value is None:
+        return None
+    if isinstance(value, str) and _LENGTH.fullmatch(value):
+        value = timedelta(milliseconds=length_ms(value, name))
+    try:
+        if isinstance(value, timedelta):
+            newest = now()
+            return None if newest is None else newest - value
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        return in_utc(moment)
+    except (ValueError, AttributeError, OverflowError):
+        raise ArgumentError(f"{name} must be a datetime, ISO text or an age such as '7d'; found {value!r}") from None
+
+
+def window(since: Moment, until: Moment, now: Callable[[], datetime | None]) -> tuple[datetime | None, datetime | None]:
+    """The ends of [since, until).
+
+    Raises:
+        ArgumentError: One cannot be read, or since is not before until.
+    """
+    first, last = instant(since, "since", now), instant(until, "until", now)
+    if first and last and first >= last:
+        raise ArgumentError(f"since ({first.isoformat()}) must lie before until ({last.isoformat()})")
+    return first, last
