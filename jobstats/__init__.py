@@ -2,13 +2,17 @@
 
 Data flows one way: records → jobs table → result tables → charts → page.
 
+``moments``    points in time and lengths, as callers write them
 ``contract``   JobStatus as exported, and the verdict on one record
 ``table``      the jobs table: its columns, types, units
 ``ingest``     bytes → jobs table and rejects
 ``facts``      what each record says by itself about its times
 ``timing``     what happened when, recovered from what the records still say
+``ends``       which runs ended unseen, inferred from the lists that leave them out
 ``spool``      records on disk until what they say together is known
-``store``      the jobs table as Parquet
+``history``    many observations → one row a run
+``parquet``    the jobs table as one Parquet file
+``store``      observations of many exports as a folder of Parquet files
 ``engines``    SQL on it
 ``reasons``    failure text → redacted template
 ``analysis``   one module a question: jobs in, a small table out
@@ -31,8 +35,10 @@ from jobstats.analysis.queue_latency import queue_latency
 from jobstats.analysis.retry_rates import retry_rates
 from jobstats.contract import JobStatus
 from jobstats.errors import ArgumentError, JobstatsError, SourceError, TableError
+from jobstats.history import history
 from jobstats.ingest.loading import Loaded, load
-from jobstats.store import Converted, convert, read, scan, write
+from jobstats.parquet import Converted, convert, write
+from jobstats.store import Appended, Compacted, Store, read, scan, store
 from jobstats.table import describe
 
 if TYPE_CHECKING:
@@ -43,17 +49,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Appended",
     "ArgumentError",
+    "Compacted",
     "Converted",
     "JobStatus",
     "JobstatsError",
     "Loaded",
     "SourceError",
+    "Store",
     "TableError",
     "charts",
     "convert",
     "describe",
     "failure_reasons",
+    "history",
     "load",
     "quality",
     "queue_latency",
@@ -62,6 +72,7 @@ __all__ = [
     "retry_rates",
     "scan",
     "sql",
+    "store",
     "write",
     "write_report",
 ]

@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from jobstats.ingest.loading import Loaded
-    from jobstats.store import Converted
+    from jobstats.parquet import Converted
+    from jobstats.store import Appended
 
 CRASH, USAGE, GATE, NO_INPUT, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
 _PROGRESS_BYTES = 20_000_000
@@ -50,24 +53,25 @@ def load(
     strict: Annotated[bool, Parameter(negative=())] = False,
     max_reject_rate: float | None = None,
 ) -> int:
-    """Load exports and write them as a Parquet file, with the rejects beside it.
+    """Load exports: add them to a store, or write them as one Parquet file.
 
     Parameters
     ----------
     source
         Files, folders or globs of JobStatus records: NDJSON, JSON, API envelopes, plain or .gz or .zst; - for stdin.
     to
-        A .parquet file, with the rejects beside it as <name>.rejects.parquet; or a folder for jobs.parquet and
-        rejects.parquet.
+        A folder, which is a store of one queue: what it does not hold yet is added. Or a .parquet file, which is
+        replaced, with the rejects beside it as <name>.rejects.parquet.
     observed_at
         When the records were exported, in UTC unless it says otherwise; for stdin, and where neither the name nor the
         time of the file says so.
     strict
-        Exit 3 if any record was rejected; the files are written all the same.
+        Exit 3 if any record was rejected; the rest is written all the same.
     max_reject_rate
         Exit 3 if more than this share of the records was rejected, such as 0.001.
     """
-    from jobstats.store import convert
+    from jobstats.parquet import convert
+    from jobstats.store import store
 
     limit = 0.0 if strict else max_reject_rate
     if limit is not None and not 0 <= limit <= 1:
@@ -75,14 +79,17 @@ def load(
 
     begun = time.perf_counter()
     _require(source)
+    is_file = Path(to).suffix == ".parquet"
     with _progress() as progress:
-        converted = convert(_opened(source), to, observed_at=observed_at, progress=progress)
-    _say(_counted(converted, time.perf_counter() - begun))
-    print(converted.jobs)
-    rate = converted.n_rejected / converted.n_records
+        add = partial(convert, to=to) if is_file else store(to).append
+        added = add(_opened(source), observed_at=observed_at, progress=progress)
+    _say(_counted(added, time.perf_counter() - begun))
+    print(to)
+    rate = added.n_rejected / added.n_records
     if limit is None or rate <= limit:
         return 0
-    return _fail(f"{rate:.2%} of the records were rejected, more than the {limit:.2%} allowed", GATE)
+    shares = (f"{share * 100:.2f} %" for share in (rate, limit))
+    return _fail("{} of the records were rejected, more than the {} allowed".format(*shares), GATE)
 
 
 @app.command
@@ -96,7 +103,8 @@ def report(*source: str, out: str, since: str | None = None, until: str | None =
     out
         The folder of the report.
     since
-        Only runs at or after this: a date, a time, or an age such as 7d, counted from the newest observation.
+        Only runs due (for rates: started; for reasons: ended) at or after this: a date, a time, or an age such as 7d or
+        30m, counted from the newest observation.
     until
         Only runs before this.
     """
@@ -104,24 +112,59 @@ def report(*source: str, out: str, since: str | None = None, until: str | None =
     from jobstats.report.page import publish
     from jobstats.report.summary import summary
 
-    loaded = _read(source)
-    _refuse_empty(loaded, source)
-    built = build(loaded, since=since, until=until)
+    jobs, rejects = _read(source)
+    built = build(jobs, rejects, since=since, until=until)
     path = publish(built, out)
     _say(summary(built))
     print(path)
 
 
 @app.command
+def history(source: str, *, to: str) -> None:
+    """Write one row a run, with the best that all observations of a store say about it, as a Parquet file.
+
+    Parameters
+    ----------
+    source
+        A store, or exports as for load.
+    to
+        A .parquet file, which is replaced.
+    """
+    from jobstats.history import history as runs_of
+    from jobstats.parquet import sink
+
+    jobs, _ = _read((source,))
+    _say(f"{sink(runs_of(jobs), to):,} runs")
+    print(to)
+
+
+@app.command
+def compact(store: str) -> None:
+    """Merge the small files of a store, day by day, so that it is read more quickly.
+
+    Parameters
+    ----------
+    store
+        A folder that load wrote to.
+    """
+    from jobstats.store import store as opened
+
+    done = opened(store).compact()
+    merged = f"{done.n_parts_before:,} files merged into {done.n_parts:,}"
+    _say(merged if done.n_parts < done.n_parts_before else f"nothing to merge in {done.n_parts:,} files")
+    print(store)
+
+
+@app.command
 def query(source: str, sql: str, *, format: Literal["table", "csv", "json"] | None = None) -> None:  # noqa: A002
-    """Ask a question in SQL: tables jobs and rejects, DuckDB's dialect.
+    """Ask a question in SQL, in DuckDB's dialect: tables history (a row a run), jobs (a row an observation), rejects.
 
     Parameters
     ----------
     source
         Exports as for load, or what load wrote.
     sql
-        Such as: select connector, count(*) from jobs where is_latest group by all
+        Such as: select connector, count(*) from history group by all
     format
         table on a terminal, csv otherwise, unless you say.
     """
@@ -130,7 +173,7 @@ def query(source: str, sql: str, *, format: Literal["table", "csv", "json"] | No
     from jobstats.engines import sql as ask
     from jobstats.store import is_written
 
-    answer = ask(source if is_written(source) else _read((source,)), sql)
+    answer = ask(source if is_written(source) else _load((source,)), sql)
     write = {"table": _table, "csv": _csv, "json": _json}[
         format or ("table" if sys.stdout and sys.stdout.isatty() else "csv")
     ]
@@ -171,15 +214,21 @@ def main(arguments: list[str] | None = None) -> int:
     return code or 0
 
 
-def _read(source: tuple[str, ...]) -> "Loaded":
-    from jobstats.store import is_written, read
+def _read(source: tuple[str, ...]) -> "tuple[pl.LazyFrame, pl.DataFrame]":
+    """Observations, which stay on disk where they are there already, and rejects."""
+    from jobstats.parquet import read_rejects, rejects_of
+    from jobstats.store import is_store, is_written, scan
+    from jobstats.store import store as opened
 
     written = [path for path in source if is_written(path)]
     if not written:
-        return _load(source)
+        loaded = _load(source)
+        _refuse_empty(loaded, source)
+        return loaded.jobs.lazy(), loaded.rejects
     if len(source) > 1:
         raise ArgumentError(f"{written[0]} is a jobs table, which cannot be mixed with other sources; pass it alone")
-    return read(source[0])
+    rejects = opened(source[0]).rejects() if is_store(source[0]) else read_rejects(rejects_of(source[0]))
+    return scan(source[0]), rejects
 
 
 def _load(source: tuple[str, ...]) -> "Loaded":
@@ -206,31 +255,28 @@ def _refuse_empty(loaded: "Loaded", source: tuple[str, ...]) -> None:
     refuse_empty(len(loaded.jobs), loaded.rejects, source)
 
 
-def _counted(converted: "Converted", seconds: float) -> str:
-    import polars as pl
-
-    from jobstats.ingest.rejects import by_reason, place
+def _counted(added: "Converted | Appended", seconds: float) -> str:
+    from jobstats.ingest.rejects import place
+    from jobstats.store import Appended
     from jobstats.wording import plural, safe
 
     lines = [
-        f"{plural(converted.n_records, 'record')} from {plural(converted.n_files, 'file')}: "
-        f"{converted.n_accepted:,} accepted, {converted.n_rejected:,} rejected, {seconds:.1f} s, "
-        f"{converted.n_bytes / seconds / 1e6:,.0f} MB/s"
+        f"{plural(added.n_records, 'record')} from {plural(added.n_files, 'file')}: "
+        f"{added.n_accepted:,} accepted, {added.n_rejected:,} rejected, {seconds:.1f} s, "
+        f"{added.n_bytes / seconds / 1e6:,.0f} MB/s"
     ]
-    reasons = by_reason(pl.scan_parquet(converted.rejects, glob=False)).head(_REASONS_SHOWN).to_dicts()
+    if isinstance(added, Appended):
+        lines.append(f"  {added.n_new:,} are new, {added.n_accepted - added.n_new:,} the store held already")
     lines += [
-        f"  rejected {row['n']:,}: {safe(row['reason'], 300)} (first: {safe(place(row), 200)})" for row in reasons
+        f"  rejected {row['n']:,}: {safe(row['reason'], 300)} (first: {safe(place(row), 200)})"
+        for row in added.reasons.head(_REASONS_SHOWN).to_dicts()
     ]
-    if converted.n_rejected:
-        lines.append(f"  all of them in {converted.rejects}")
-    if converted.n_without_records:
-        lines.append(
-            f"  {plural(converted.n_without_records, 'envelope')} without records: errors, or nothing scheduled"
-        )
-    if converted.skipped:
-        lines.append(
-            f"  {plural(len(converted.skipped), 'other file')} skipped, such as {safe(converted.skipped[0], 200)}"
-        )
+    if added.n_rejected and not isinstance(added, Appended):
+        lines.append(f"  all of them in {added.rejects}")
+    if added.n_without_records:
+        lines.append(f"  {plural(added.n_without_records, 'envelope')} without records: errors, or nothing scheduled")
+    if added.skipped:
+        lines.append(f"  {plural(len(added.skipped), 'other file')} skipped, such as {safe(added.skipped[0], 200)}")
     return "\n".join(lines)
 
 
@@ -298,7 +344,11 @@ def _plain(value: object) -> object:
 
 
 def _iso(value: object) -> object:
-    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
+    if not isinstance(value, datetime):
+        return value
+    return value.isoformat(timespec="microseconds" if value.microsecond % 1000 else "milliseconds").replace(
+        "+00:00", "Z"
+    )
 
 
 def _say(text: str) -> None:

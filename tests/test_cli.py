@@ -29,8 +29,10 @@ def run(capsys, monkeypatch, root):
 
 def test_load_then_report_then_query(run, tmp_path):
     code, out, err = run("load", DUMP, POLLS, "--to", tmp_path)
-    assert (code, out) == (0, f"{tmp_path}/jobs.parquet\n")
+    assert (code, out) == (0, f"{tmp_path}\n")
     assert err.startswith("4,521 records from 73 files: 4,521 accepted, 0 rejected")
+    assert "4,521 are new, 0 the store held already" in err
+    assert "0 are new, 2,302 the store held already" in run("load", POLLS, "--to", tmp_path)[2]
     code, out, err = run("report", tmp_path, "--out", tmp_path / "r", "--since", "2026-11-23T14:00")
     assert (code, out) == (0, f"{tmp_path}/r/report.html\n")
     assert "Queue latency, median" in err
@@ -38,13 +40,30 @@ def test_load_then_report_then_query(run, tmp_path):
     assert (code, out, err) == (0, "n\n4521\n", "")
 
 
+def test_a_history_is_written_and_a_store_is_compacted(run, tmp_path, polls):
+    run("load", POLLS, "--to", tmp_path / "crawls")
+    code, out, err = run("history", tmp_path / "crawls", "--to", tmp_path / "runs.parquet")
+    assert (code, out, err) == (0, f"{tmp_path}/runs.parquet\n", "503 runs\n")
+    assert len(js.scan(tmp_path / "runs.parquet").collect()) == len(js.history(polls.jobs))
+    assert run("history", POLLS, "--to", tmp_path / "again.parquet")[2] == "503 runs\n"
+    assert run("query", tmp_path / "runs.parquet", "select count(*) n from history")[1] == "n\n503\n"
+    assert run("query", tmp_path / "crawls", "show tables")[1].split() == [
+        "name", "history", "jobs", "observations", "rejects",
+    ]  # fmt: skip
+    reports = [run("report", tmp_path / name, "--out", tmp_path / "out")[2] for name in ("crawls", "runs.parquet")]
+    assert list(reports[0].splitlines()[:8]) == list(reports[1].splitlines()[:8])
+    assert run("compact", tmp_path / "crawls")[1:] == (f"{tmp_path}/crawls\n", "nothing to merge in 1 files\n")
+    run("load", DUMP, "--to", tmp_path / "crawls")
+    assert run("compact", tmp_path / "crawls")[2] == "2 files merged into 1\n"
+
+
 def test_query_formats(run):
     query = "select state, count(*) as n, max(created_at) as t from jobs where state = 'active' group by all"
-    assert run("query", DUMP, query)[1] == "state,n,t\nactive,14,2026-11-23T14:14:51.663000Z\n"
+    assert run("query", DUMP, query)[1] == "state,n,t\nactive,14,2026-11-23T14:14:51.663Z\n"
     assert json.loads(run("query", DUMP, query, "--format", "json")[1]) == {
         "state": "active",
         "n": 14,
-        "t": "2026-11-23T14:14:51.663000Z",
+        "t": "2026-11-23T14:14:51.663Z",
     }
     assert "active" in run("query", DUMP, query, "--format", "table")[1]
 
@@ -86,6 +105,10 @@ def test_a_table_carries_no_control_characters_to_the_terminal(run, tmp_path):
         (["load", "--to", "{tmp}/x"], 2, "no SOURCE given"),
         (["reprot", DUMP], 2, 'Did you mean "report"'),
         (["load", DUMP, "--to", "LICENSE/x"], 4, "LICENSE/x: cannot be written"),
+        (["load", DUMP, "--to", "{tmp}/x.csv"], 2, "name a .parquet file, or a folder for a store"),
+        (["compact", "{tmp}/no"], 4, "{tmp}/no: no store is there"),
+        (["history", DUMP, "--to", "{tmp}/x"], 2, "a jobs table is written to a .parquet file"),
+        (["query", DUMP, "select * from nowhere"], 2, "tables: jobs, rejects, history"),
     ],
 )
 def test_what_goes_wrong_is_one_clear_line(run, tmp_path, arguments, code, message):
@@ -136,7 +159,7 @@ def test_other_ways_to_go_wrong(run, tmp_path):
         2, f"jobstats: {tmp_path} is a jobs table, which cannot be mixed with other sources; pass it alone\n",
     )  # fmt: skip
     assert run("load", DUMP, "--to", tmp_path / "y", "--observed-at", "2026-11-23T15:00:00")[0] == 0
-    assert "2026-11-23T15:00:00Z" in run("query", tmp_path / "y", "select max(observed_at) from jobs")[1]
+    assert "2026-11-23T15:00:00.000Z" in run("query", tmp_path / "y", "select max(observed_at) from jobs")[1]
     (tmp_path / "z\x1b[31m.txt").write_text("")
     (tmp_path / "a.json").write_text(json.dumps(record()))
     _, _, err = run("load", tmp_path, "--to", tmp_path / "z")
@@ -189,7 +212,7 @@ def test_a_gate_that_is_not_passed_still_writes(run, tmp_path, gate, code):
     got, _, err = run("load", tmp_path / "x.ndjson", "--to", tmp_path / "x.parquet", *gate)
     assert got == code
     assert (tmp_path / "x.parquet").exists() == (code != 2)
-    assert ("50.00% of the records were rejected" in err) == (code == 3)
+    assert ("50.00 % of the records were rejected" in err) == (code == 3)
 
 
 def test_a_reader_that_goes_away_is_no_crash(root):
@@ -241,4 +264,4 @@ def test_reasons_are_counted_apart_and_say_where(run, tmp_path, lines):
     assert f'rejected 2: attemptsMade: expected an integer, found "1" (first: {tmp_path}/bad.ndjson:7)' in err
     assert f"rejected 1: not JSON: expected value at line 1 column 1 (first: {tmp_path}/bad.ndjson:5)" in err
     assert f"all of them in {tmp_path}/bad.rejects.parquet" in err
-    assert "62.50% of the records were rejected, more than the 10.00% allowed" in err
+    assert "62.50 % of the records were rejected, more than the 10.00 % allowed" in err
