@@ -5,7 +5,8 @@ from typing import TypeVar
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import Asked, By, Moment, answered, ask, collected, flags, returned
+from jobstats.analysis.asking import Asked, By, answered, ask, collected, flags, returned
+from jobstats.moments import Moment
 from jobstats.reasons import classify
 
 Frame = TypeVar("Frame")

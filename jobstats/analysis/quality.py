@@ -9,9 +9,17 @@ from jobstats.analysis.asking import STARTED, WAITING, collected, counted, opene
 from jobstats.analysis.retry_rates import is_estimable
 from jobstats.contract import SCHEDULE_TYPES, STATES
 from jobstats.reasons import WORDLESS
+from jobstats.table import RUN_KEY
+from jobstats.wording import duration
 
 _CAP = 10
 """The server lists at most this many jobs for a connector type and organisation."""
+
+_KEPT = 10
+"""The server keeps this many completed and this many failed jobs of the whole deployment."""
+
+_SAME = ("observed_at", "state", "attempts_made", "delay_ms", "processed_at", "finished_at", "progress_json")
+"""What two records of a run must share to count as one record loaded twice."""
 
 _FEW = 0.01
 """Below this share a doubt changes no figure that is shown."""
@@ -34,7 +42,8 @@ def quality(jobs: Any, rejects: pl.DataFrame | None = None) -> pl.DataFrame:
     """What this data can and cannot tell: every limit found, most severe first, in a plain sentence each.
 
     Args:
-        jobs: A jobs table: Polars, DuckDB or Spark.
+        jobs: A jobs table: Polars, DuckDB or Spark. Give it all observations: a history, a row a run, no longer shows
+            which lists were cut off, how often the queue was looked at, or what was there twice.
         rejects: The rejects of the same load.
 
     Returns:
@@ -54,7 +63,12 @@ def quality(jobs: Any, rejects: pl.DataFrame | None = None) -> pl.DataFrame:
     counts = _counts(frame)
     n_rejects = 0 if rejects is None else len(rejects)
     estimable = is_estimable(counts["completed"], counts["ended"], counts["open"])
-    checks = (*_coverage(counts, frame, estimable), *_doubts(counts, estimable), _rejects(counts, n_rejects))
+    checks = (
+        *_coverage(counts, frame, estimable),
+        *([] if "n_observations" in frame.collect_schema().names() else _series(counts, frame)),
+        *_doubts(counts, estimable),
+        _rejects(counts, n_rejects),
+    )
     rows = [(c.name, _severity(c), c.n, c.n / c.of if c.of else None, c.message) for c in checks if c.n]
     order = pl.col("severity").replace_strict(SEVERITIES, range(len(SEVERITIES)), return_dtype=pl.Int64)
     return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort(order, maintain_order=True)
@@ -76,6 +90,7 @@ def _counts(frame: Any) -> dict[str, int]:
         "open": latest & STARTED & ~ended,
         "repeated": ~latest,
         "waiting": latest & WAITING,
+        "undue": latest & STARTED & (grade == "unknown"),
         "bounded": latest & STARTED & (grade == "upper_bound"),
         "gaps": latest & (grade == "gap_or_late"),
         "last_attempt": latest & (grade == "last_attempt_only"),
@@ -96,12 +111,7 @@ def _counts(frame: Any) -> dict[str, int]:
 
 def _coverage(counts: dict[str, int], frame: Any, estimable: bool) -> list[_Check]:
     started, unseen = counts["started"], counts["open"]
-    listed = collected(
-        frame.filter(nw.col("state") != "paused").group_by("source", "org_id", "connector").agg(nw.len().alias("n"))
-    )
-    fullest = listed["n"].max() if len(listed) else 0
-    capped = listed.filter(pl.col("n") == _CAP)
-    names = ", ".join(capped["connector"].unique().sort().head(5).to_list())
+    ended_unseen = _ended_unseen(frame)
     return [
         _Check(
             "outcomes_missing",
@@ -109,8 +119,47 @@ def _coverage(counts: dict[str, int], frame: Any, estimable: bool) -> list[_Chec
             unseen if not estimable and started else 0,
             started,
             f"{unseen:,} of {started:,} runs that started have no outcome here. Today's server does not list "
-            "completed runs, and queues forget old ones. Success, failure and retry rates cannot be estimated; collect "
-            "repeated exports or a whole dump of the queue.",
+            "completed runs, and queues forget old ones. Success, failure and retry rates cannot be estimated, only "
+            "bounded; a whole dump of the queue would tell, or frequent exports narrow the bounds.",
+        ),
+        _Check(
+            "ends_inferred",
+            "note",
+            ended_unseen,
+            started,
+            f"{ended_unseen:,} of {started:,} started runs ended unseen: complete lists leave them out. When is known "
+            "within bounds, and how is not.",
+        ),
+    ]
+
+
+def _ended_unseen(frame: Any) -> int:
+    if "ended_before_at" not in frame.collect_schema().names():
+        return 0
+    return counted(frame, {"n": ~nw.col("ended_before_at").is_null()})["n"]
+
+
+def _series(counts: dict[str, int], frame: Any) -> list[_Check]:
+    """What only observations show, and a history of them no longer does."""
+    listed = collected(
+        frame.filter(nw.col("state") != "paused").group_by("source", "org_id", "connector").agg(nw.len().alias("n"))
+    )
+    fullest = listed["n"].max() if len(listed) else 0
+    capped = listed.filter(pl.col("n") == _CAP)
+    names = ", ".join(capped["connector"].unique().sort().head(5).to_list())
+    same = collected(frame.group_by(*RUN_KEY, *_SAME).agg(nw.len().alias("n")))
+    twice = int((same["n"] - 1).sum())
+    records = counts["records"]
+    return [
+        _gaps(frame),
+        _retention(counts),
+        _Check(
+            "duplicates",
+            "note",
+            twice,
+            records,
+            f"{twice:,} of {records:,} records say the same of the same run at the same time: exports were loaded "
+            "twice. They count once.",
         ),
         _Check(
             "row_cap",
@@ -123,6 +172,52 @@ def _coverage(counts: dict[str, int], frame: Any, estimable: bool) -> list[_Chec
     ]
 
 
+def _retention(counts: dict[str, int]) -> _Check:
+    """Ended runs that number exactly what the server keeps."""
+    kept = [f"{_KEPT} {state}" for state in ("completed", "failed") if counts[state] == _KEPT]
+    return _Check(
+        "retention",
+        "warning",
+        _KEPT * len(kept),
+        counts["ended"],
+        f"Exactly {' and '.join(kept)} runs are here, as many as the server keeps of all it ran: older ones are "
+        "forgotten, and the shares of completed and failed runs say nothing of how often runs fail.",
+    )
+
+
+def _gaps(frame: Any) -> _Check:
+    """Looks at a queue that lie further apart than the runs of one of its schedules."""
+    fired = frame.filter(~nw.col("iteration_at").is_null()).select("org_id", "schedule_key", "iteration_at").unique()
+    seen = frame.filter(~nw.col("observed_at").is_null()).select("org_id", "observed_at").unique()
+    spacing = pl.col("iteration_at").diff().over("org_id", "schedule_key")
+    shortest = (
+        collected(fired)
+        .sort("iteration_at")
+        .select("org_id", spacing=spacing.dt.total_milliseconds())
+        .group_by("org_id")
+        .agg(pl.col("spacing").min())
+    )
+    gaps = (
+        collected(seen)
+        .sort("observed_at")
+        .select("org_id", gap=pl.col("observed_at").diff().over("org_id").dt.total_milliseconds())
+        .drop_nulls("gap")
+        .join(shortest, on="org_id", nulls_equal=True)
+    )
+    long = gaps.filter(pl.col("gap") > pl.col("spacing")).sort("gap", "org_id", descending=[True, False])
+    if long.is_empty():
+        return _Check("polling_gaps", "warning", 0, len(gaps), "")
+    worst = long.row(0, named=True)
+    return _Check(
+        "polling_gaps",
+        "warning",
+        len(long),
+        len(gaps),
+        f"{len(long):,} of {len(gaps):,} pauses between exports are longer than the shortest schedule, at worst "
+        f"{duration(worst['gap'])} where one runs every {duration(worst['spacing'])}. Runs between may be missing.",
+    )
+
+
 def _doubts(counts: dict[str, int], estimable: bool) -> list[_Check]:
     started, runs, records = counts["started"], counts["runs"], counts["records"]
 
@@ -130,6 +225,13 @@ def _doubts(counts: dict[str, int], estimable: bool) -> list[_Check]:
         return _Check(name, severity, counts[key], of, f"{counts[key]:,} of {of:,} {what}")
 
     return [
+        check(
+            "due_unknown",
+            "warning",
+            "undue",
+            started,
+            "started runs have no due time that holds, so their waits are not known. They are left out of quantiles.",
+        ),
         check(
             "wait_bounded",
             "warning",
@@ -164,8 +266,8 @@ def _doubts(counts: dict[str, int], estimable: bool) -> list[_Check]:
             "warning",
             counts["open"] if estimable else 0,
             started,
-            f"{counts['open']:,} of {started:,} runs that started have not ended here. They are in no rate, which "
-            "flatters the newest ones: retries take time.",
+            f"{counts['open']:,} of {started:,} runs that started have no end here. They are in no rate, which "
+            "biases it: those that retry end last, and those that completed are forgotten first. Its bounds hold.",
         ),
         check(
             "clock_skew",

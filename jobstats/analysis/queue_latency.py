@@ -6,8 +6,9 @@ from typing import TypeVar
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import STARTED, WAITING, By, Moment, answered, ask, collected, flags, returned
+from jobstats.analysis.asking import STARTED, WAITING, By, answered, ask, collected, flags, returned
 from jobstats.errors import ArgumentError
+from jobstats.moments import Moment
 
 Frame = TypeVar("Frame")
 QUANTILES = (0.5, 0.9, 0.95, 0.99)

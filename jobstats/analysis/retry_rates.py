@@ -8,7 +8,6 @@ import polars as pl
 from jobstats.analysis.asking import (
     STARTED,
     By,
-    Moment,
     answered,
     ask,
     collected,
@@ -18,6 +17,7 @@ from jobstats.analysis.asking import (
     rate,
     returned,
 )
+from jobstats.moments import Moment
 
 Frame = TypeVar("Frame")
 RATES = (
@@ -25,8 +25,12 @@ RATES = (
     ("failure_rate", "n_failed", "n"),
     ("recovery_rate", "n_recovered", "n_retried"),
 )
-MEASURES = (*(f"{name}{end}" for name, *_ in RATES for end in ("", "_low", "_high")), "mean_attempts")
+BOUNDED = ("retry_rate", "failure_rate")
+"""The rates that can be bounded where ends were not seen."""
+ESTIMATES = (*(f"{name}{end}" for name, *_ in RATES for end in ("", "_low", "_high")), "mean_attempts")
+MEASURES = (*ESTIMATES, *(f"{name}{end}" for name in BOUNDED for end in ("_min", "_max")))
 _ENDED, _RETRIED, _COMPLETED = nw.col("is_ended"), nw.col("is_retried"), nw.col("state") == "completed"
+_NO = nw.lit(0) == 1
 COUNTS = {
     "n": _ENDED,
     "n_completed": _COMPLETED,
@@ -35,6 +39,7 @@ COUNTS = {
     "n_recovered": _COMPLETED & _RETRIED,
     "n_rerun": _ENDED & nw.col("is_rerun_suspected"),
     "n_open": ~_ENDED,
+    "n_ended_unseen": _NO,
 }
 """Which of the runs that started or ended each count is of."""
 
@@ -58,6 +63,11 @@ def retry_rates(
     holds no completed run, or more runs that started without a known end than runs that ended, the rates are not
     estimable and are null; the counts stand. This is decided for the data as a whole, before grouping.
 
+    Bounds need no assumption (Manski, C. F. (2003), Partial identification of probability distributions): whichever of
+    the runs that started have ended, and however, the share lies between ``…_min`` and ``…_max``. Give a
+    :func:`jobstats.history` to have them narrow: it rules failure or retry out for many runs whose end was not seen.
+    Where that shows that the ends seen do not stand for all, a rate lies outside its bounds and is null.
+
     Args:
         jobs: A jobs table: Polars, DuckDB or Spark.
         by: Column or columns to group by.
@@ -68,9 +78,11 @@ def retry_rates(
 
     Returns:
         ``by`` columns, ``bucket`` (UTC start, with ``every``), ``retry_rate``, ``failure_rate``, ``recovery_rate`` each
-        followed by ``_low`` and ``_high``, ``mean_attempts``, ``n`` (ended runs), ``n_completed``, ``n_failed``,
-        ``n_retried``, ``n_recovered``, ``n_rerun``, ``n_open`` (started, end not seen) and ``is_estimable``. A rate is
-        null where its denominator is 0 or it is not estimable. Sorted by group and bucket.
+        followed by ``_low`` and ``_high``, ``mean_attempts``, ``retry_rate_min``, ``retry_rate_max``,
+        ``failure_rate_min`` and ``failure_rate_max`` (bounds), ``n`` (ended runs), ``n_completed``, ``n_failed``,
+        ``n_retried``, ``n_recovered``, ``n_rerun``, ``n_open`` (started, end not seen), ``n_ended_unseen`` (those of
+        them that a history says have ended) and ``is_estimable``. A rate is null where its denominator is 0, it is not
+        estimable, or outside its bounds. Sorted by group and bucket.
 
     Raises:
         ArgumentError: A column, time, length or level that does not exist.
@@ -92,26 +104,58 @@ def retry_rates(
         since=since,
         until=until,
     )
+    counts = COUNTS | _unseen(asked.runs.collect_schema().names())
     measured = (
         asked.runs.with_columns(
-            *flags(COUNTS),
+            *flags(counts),
             _attempts=nw.when(_ENDED).then(nw.col("attempts")),
         )
         .group_by(asked.keys)
-        .agg(nw.col("_attempts").mean().alias("mean_attempts"), nw.col(*COUNTS).sum())
+        .agg(nw.col("_attempts").mean().alias("mean_attempts"), nw.col(*counts).sum())
     )
-    table = answered(asked, collected(measured)).with_columns(pl.col(list(COUNTS)).cast(pl.Int64))
+    table = answered(asked, collected(measured)).with_columns(pl.col(list(counts)).fill_null(0).cast(pl.Int64))
     estimable = is_estimable(*_ends(jobs))
     rates = [column for name, part, whole in RATES for column in rate(part, whole, name, confidence)]
-    table = table.with_columns(rates, is_estimable=pl.lit(estimable))
+    table = table.with_columns(*rates, *_bounds(), is_estimable=pl.lit(estimable)).with_columns(
+        pl.when(pl.col(name).is_between(f"{name}_min", f"{name}_max")).then(f"{name}{end}").alias(f"{name}{end}")
+        for name in BOUNDED
+        for end in ("", "_low", "_high")
+    )
     if not estimable:
-        table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in MEASURES)
+        table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in ESTIMATES)
     return returned(table.select(*asked.shown, *MEASURES, *COUNTS, "is_estimable"), jobs)
 
 
 def is_estimable(n_completed: int, n_ended: int, n_unseen: int) -> bool:
     """Whether rates can be estimated: completed runs are listed, and the ends seen are most of the ends there were."""
     return n_completed > 0 and n_ended >= n_unseen
+
+
+def _unseen(columns: list[str]) -> dict[str, Any]:
+    """What may have become of runs whose end was not seen, as far as a history tells."""
+    unseen, no_failure, no_retry = _NO, _NO, _NO
+    if "ended_before_at" in columns:
+        unseen = ~nw.col("ended_before_at").is_null()
+        no_failure, no_retry = (unseen & nw.col(f"is_{what}_ruled_out") for what in ("failure", "retry"))
+    return {
+        "n_ended_unseen": unseen,
+        "_unseen_retried": unseen & _RETRIED,
+        "_still_retried": ~_ENDED & ~unseen & _RETRIED,
+        "_maybe_retried": ~_ENDED & ~_RETRIED & ~no_retry,
+        "_maybe_failed": ~_ENDED & ~no_failure,
+    }
+
+
+def _bounds() -> list[pl.Expr]:
+    n, retried = pl.col("n") + pl.col("n_open"), pl.col("n_retried") + pl.col("_unseen_retried")
+    # Of those that may not have ended at all, each counts where that makes the bounds the wider.
+    bounds = {
+        "retry_rate_min": (retried, n - pl.col("_still_retried")),
+        "retry_rate_max": (retried + pl.col("_still_retried") + pl.col("_maybe_retried"), n),
+        "failure_rate_min": (pl.col("n_failed"), n),
+        "failure_rate_max": (pl.col("n_failed") + pl.col("_maybe_failed"), n),
+    }
+    return [pl.when(whole > 0).then(part / whole).alias(name) for name, (part, whole) in bounds.items()]
 
 
 def _ends(jobs: Any) -> tuple[int, int, int]:

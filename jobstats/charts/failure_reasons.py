@@ -34,8 +34,11 @@ def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLe
     shown = ranked.head(_MOST_BARS).with_row_index("rank")
     if len(shown) < len(ranked):
         notes.append(f"first {len(shown)} of {len(ranked):,} reasons")
+    # Runs that recovered have completed, so where none is known nothing is known of them.
+    has_recovered = bool(frame["n_recovered"].sum())
     words = [
-        f"{row['n']:,} ({percent(row['share'])}) · {row['n_recovered']:,} recovered · "
+        f"{row['n']:,} ({percent(row['share'])}) · "
+        f"{format(row['n_recovered'], ',') + ' recovered · ' if has_recovered else ''}"
         f"{plural(row['n_connectors'], 'connector')}"
         for row in shown.to_dicts()
     ]

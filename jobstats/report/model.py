@@ -7,12 +7,13 @@ import narwhals as nw
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from jobstats.analysis.asking import STARTED, Moment, as_of, ask, collected, length_ms, opened
+from jobstats.analysis.asking import STARTED, as_of, ask, collected, opened
 from jobstats.analysis.failure_reasons import failure_reasons
 from jobstats.analysis.quality import quality
 from jobstats.analysis.queue_latency import queue_latency
 from jobstats.analysis.retry_rates import retry_rates
-from jobstats.ingest.loading import Loaded
+from jobstats.history import history, is_history
+from jobstats.moments import Moment, length_ms
 from jobstats.wording import duration, percent, plural, safe
 
 _LENGTHS = ("1m", "5m", "15m", "1h", "6h", "1d", "1w")
@@ -73,13 +74,26 @@ class _Window(TypedDict):
     until: datetime | None
 
 
-def build(loaded: Loaded, *, since: Moment = None, until: Moment = None) -> Report:
+def build(
+    jobs: pl.DataFrame | pl.LazyFrame, rejects: pl.DataFrame, *, since: Moment = None, until: Moment = None
+) -> Report:
     """All analyses of a report for the runs in [since, until); what the data can tell is told of all of it.
+
+    Args:
+        jobs: Observations, or a history.
+        rejects: What was refused of them.
+        since: Only runs at or after this.
+        until: Only runs before this.
 
     Raises:
         ArgumentError: A time that cannot be read.
     """
-    jobs = loaded.jobs
+    findings = quality(jobs, rejects)
+    if not is_history(jobs):
+        jobs = history(jobs.lazy()).collect()
+        inferred = quality(jobs).filter(pl.col("check") == "ends_inferred")
+        findings = pl.concat([findings, inferred])
+    jobs = jobs.lazy().collect()
     first, last, window = _span(jobs, since, until)
     begin, end = _happened(jobs)
     every = _every(window["since"] or begin, window["until"] or end)
@@ -96,13 +110,10 @@ def build(loaded: Loaded, *, since: Moment = None, until: Moment = None) -> Repo
         last=last,
         observed=as_of(opened(jobs)),
         every=every,
-        population=_population(loaded),
+        population=_population(jobs),
         figures=_figures(latency.row(0, named=True), retries.row(0, named=True)),
         headlines=_headlines(tables),
-        findings=[
-            Finding(severity=row["severity"], message=safe(row["message"], 500))
-            for row in quality(jobs, loaded.rejects).to_dicts()
-        ],
+        findings=[Finding(severity=row["severity"], message=safe(row["message"], 500)) for row in findings.to_dicts()],
         tables=tables,
     )
 
@@ -128,10 +139,12 @@ def _every(first: datetime | None, last: datetime | None) -> str:
     return next((length for length in _LENGTHS if span_ms / length_ms(length, "every") <= _WINDOWS), _LENGTHS[-1])
 
 
-def _population(loaded: Loaded) -> str:
-    runs = loaded.jobs.filter("is_latest", pl.col("state") != "paused")
+def _population(history: pl.DataFrame) -> str:
+    runs = history.filter(pl.col("state") != "paused")
     connectors = runs.select("org_id", "connector", "connector_id").unique().height
-    records = f"{plural(loaded.n_records, 'record')} of {plural(len(runs), 'run')}"
+    records = f"{plural(int(runs['n_observations'].sum()), 'observation')} of {plural(len(runs), 'run')}"
+    if paused := len(history) - len(runs):
+        records += f" (and {plural(paused, 'paused job')})"
     kinds = plural(runs["connector"].n_unique(), "kind")
     return (
         f"{records}: {plural(connectors, 'connector')} of {kinds}, {plural(runs['org_id'].n_unique(), 'organisation')}"
@@ -149,9 +162,14 @@ def _figures(latency: dict[str, Any], retries: dict[str, Any]) -> list[Figure]:
 
 
 def _rate(words: str, name: str, count: int, retries: dict[str, Any]) -> Figure:
-    unseen = f"{retries['n_open']:,} started, end not seen"
-    if not retries["is_estimable"]:
-        return Figure(name=words, value=f"{count:,}", detail=f"rate cannot be estimated: {unseen}")
+    n_unseen, n_open = retries["n_ended_unseen"], retries["n_open"]
+    unseen = f"{n_open:,} started, end not seen" + (f" ({n_unseen:,} have ended)" if n_unseen else "")
+    least, most = retries[f"{name}_min"], retries[f"{name}_max"]
+    if least is None:
+        return Figure(name=words, value="–", detail="no runs started or ended")
+    if retries[name] is None and retries["n"] + n_open:
+        bounds = f"{percent(least)} to {percent(most)}"
+        return Figure(name=words, value=bounds, detail=f"bounds, not an estimate: {count:,} seen, {unseen}")
     interval = f"{percent(retries[f'{name}_low'])} to {percent(retries[f'{name}_high'])}, " if retries["n"] else ""
     return Figure(name=words, value=percent(retries[name]), detail=f"{interval}n = {retries['n']:,} ended, {unseen}")
 
@@ -172,7 +190,8 @@ def _headlines(tables: Tables) -> list[str]:
 
 def _slowest(row: dict[str, Any]) -> str:
     waited = f"5 % of its runs waited {duration(row['p95_ms'])} or longer"
-    return f"Slowest to start: {safe(row['connector'])}, {waited} (n = {row['n']:,})."
+    of = f"of connectors with {_ENOUGH} runs or more"
+    return f"Slowest to start, {of}: {safe(row['connector'])}, {waited} (n = {row['n']:,})."
 
 
 def _most_failing(row: dict[str, Any]) -> str:

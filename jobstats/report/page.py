@@ -18,10 +18,11 @@ import vl_convert
 from markupsafe import Markup
 
 from jobstats import charts
-from jobstats.analysis.asking import Moment
 from jobstats.ingest.loading import Loaded
+from jobstats.moments import Moment
+from jobstats.parquet import replace_file
 from jobstats.report.model import Report, build
-from jobstats.store import replace_file, writing
+from jobstats.spool import writing
 from jobstats.wording import safe
 
 _MOST_TABLE_ROWS = 100
@@ -51,7 +52,7 @@ def write_report(
     """Write ``report.html`` into the folder ``out`` and return its path. The same data gives the same bytes.
 
     Args:
-        loaded: What :func:`jobstats.load` or :func:`jobstats.read` returned, or a jobs table.
+        loaded: What :func:`jobstats.load` or :func:`jobstats.read` returned, a jobs table, or a history.
         out: A folder, made when missing. A report that is there is replaced at once.
         since: Only runs at or after this; a datetime, ISO text or an age such as ``"7d"``.
         until: Only runs before this.
@@ -60,7 +61,8 @@ def write_report(
         ArgumentError: A time that cannot be read, or nothing to report on.
         SourceError: The folder cannot be written.
     """
-    return publish(build(Loaded.of(loaded), since=since, until=until), out)
+    jobs, rejects = Loaded.of(loaded)
+    return publish(build(jobs, rejects, since=since, until=until), out)
 
 
 def publish(report: Report, out: str | os.PathLike[str]) -> Path:

@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -5,7 +7,7 @@ from polars.testing import assert_frame_equal
 import jobstats as js
 from jobstats.facts import STALLED
 
-from ..factories import T0, immediate, jobs, record
+from ..factories import T0, immediate, iteration, jobs, record
 
 
 def found(table, rejects=None) -> dict:
@@ -67,6 +69,37 @@ def test_outcomes_are_missing_when_fewer_ends_are_seen_than_not(n_open, check):
     table = jobs(immediate("1"), *under_way)
     assert found(table)[check] == n_open
     assert js.retry_rates(table)["is_estimable"][0] == (check == "ends_unseen")
+
+
+def at(minutes: int, *records: dict) -> pl.DataFrame:
+    return js.load(list(records), observed_at=datetime(2026, 11, 23, 14, minutes, tzinfo=UTC)).jobs
+
+
+def test_pauses_longer_than_the_shortest_schedule_are_said():
+    # A minutely schedule, looked at each minute, then after five, then after one.
+    looks = [at(minute, iteration(minute - 10), iteration(minute - 9)) for minute in (11, 12, 17, 18)]
+    table = js.quality(pl.concat(looks)).filter(pl.col("check") == "polling_gaps")
+    assert table.select("n", "share", "severity").row(0) == (1, pytest.approx(1 / 3), "warning")
+    assert "1 of 3 pauses" in table["message"][0]
+    assert "at worst 5 min where one runs every 1 min" in table["message"][0]
+    assert "polling_gaps" not in found(pl.concat(looks[:2]))
+    assert "polling_gaps" not in found(js.history(pl.concat(looks)))
+
+
+def test_what_was_loaded_twice_is_said(dump):
+    assert found(js.load(["data/dump", "data/dump"]).jobs)["duplicates"] == len(dump.jobs)
+    assert "duplicates" not in found(dump.jobs)
+
+
+@pytest.mark.parametrize(("n_completed", "n_failed", "n"), [(10, 10, 20), (10, 9, 10), (11, 9, None)])
+def test_as_many_ends_as_the_server_keeps_are_a_doubt(n_completed, n_failed, n):
+    completed = [immediate(f"c{i}") for i in range(n_completed)]
+    failed = [immediate(f"f{i}", state="failed", failedReason="no") for i in range(n_failed)]
+    assert found(jobs(*completed, *failed)).get("retention") == n
+
+
+def test_a_history_says_what_it_inferred(polls):
+    assert found(js.history(polls.jobs))["ends_inferred"] == 340
 
 
 def test_rejects_are_counted():

@@ -74,3 +74,39 @@ def test_what_can_be_estimated_does_not_depend_on_the_window(polls):
 def test_an_empty_window_has_no_rate_and_is_no_verdict_on_the_data(five):
     row = js.retry_rates(five, since="2030-01-01").row(0, named=True)
     assert (row["n"], row["retry_rate"], row["is_estimable"]) == (0, None, True)
+
+
+def test_bounds_by_hand(five, engine, as_polars):
+    # Five have ended, three of them retried and two failed; the sixth is in its second attempt.
+    row = as_polars(js.retry_rates(engine(five))).row(0, named=True)
+    assert (row["retry_rate_min"], row["retry_rate_max"]) == pytest.approx((3 / 5, 4 / 6))
+    assert (row["failure_rate_min"], row["failure_rate_max"]) == pytest.approx((2 / 6, 3 / 6))
+
+
+def test_bounds_of_a_history_by_hand(five, engine, as_polars):
+    ended = pl.Series([None] * 5 + [five["finished_at"][0]], dtype=five.schema["finished_at"])
+    ruled_out = pl.Series([None] * 5 + [True])
+    runs = five.with_columns(
+        ended_before_at=ended,
+        is_failure_ruled_out=ruled_out,
+        is_retry_ruled_out=ruled_out,
+        is_retried=pl.col("is_retried") & pl.col("is_ended"),
+    )
+    row = as_polars(js.retry_rates(engine(runs))).row(0, named=True)
+    assert (row["n_open"], row["n_ended_unseen"]) == (1, 1)
+    assert (row["retry_rate_min"], row["retry_rate_max"]) == pytest.approx((3 / 6, 3 / 6))
+    assert (row["failure_rate_min"], row["failure_rate_max"]) == pytest.approx((2 / 6, 2 / 6))
+    # Three of five is more than three of six, which is known: those five do not stand for all.
+    assert (row["retry_rate"], row["failure_rate"], row["failure_rate_low"]) == (None, None, None)
+    assert (row["recovery_rate"], row["is_estimable"]) == (pytest.approx(2 / 3), True)
+
+
+@pytest.mark.parametrize("by", [None, "connector", "org_id", "schedule_type"])
+def test_no_rate_lies_outside_its_bounds(dump, polls, by):
+    runs = js.history(pl.concat([dump.jobs, polls.jobs]))
+    for jobs_ in (runs, dump.jobs):
+        table = js.retry_rates(jobs_, by=by)
+        for name in ("retry_rate", "failure_rate"):
+            within = table.filter(pl.col(name).is_not_null())
+            assert within[name].is_between(within[f"{name}_min"], within[f"{name}_max"]).all()
+            assert len(within) > len(table) / 2

@@ -50,8 +50,8 @@ def test_the_style_is_the_one_the_policy_allows(written):
 def test_headlines_name_the_worst(dump):
     latency = js.queue_latency(dump.jobs, by="connector").filter(pl.col("n") >= 59).sort("p95_ms", descending=True)
     failing = js.retry_rates(dump.jobs, by="connector").sort("failure_rate_low", descending=True)
-    slowest, most_failing, most_frequent = build(dump).headlines
-    assert slowest.startswith(f"Slowest to start: {latency['connector'][0]},")
+    slowest, most_failing, most_frequent = build(*dump).headlines
+    assert slowest.startswith(f"Slowest to start, of connectors with 59 runs or more: {latency['connector'][0]},")
     assert most_failing.startswith(
         f"Fails most: {failing['connector'][0]}, {failing['failure_rate'][0]:.1%}".replace("%", " %")
     )
@@ -62,7 +62,7 @@ def test_nothing_is_said_to_fail_that_never_failed():
     for n in (1, 10, 13, 34):
         assert not any(
             "Fails most" in headline
-            for headline in build(js.Loaded.of(jobs(*(immediate(str(i)) for i in range(n))))).headlines
+            for headline in build(*js.Loaded.of(jobs(*(immediate(str(i)) for i in range(n))))).headlines
         )
 
 
@@ -71,10 +71,12 @@ def test_the_same_data_gives_the_same_bytes(dump, written, tmp_path):
 
 
 def test_a_report_without_outcomes_prints_no_rate(polls):
-    report = build(polls)
+    report = build(*polls)
     figures = {figure.name: figure for figure in report.figures}
-    assert figures["Failed runs"].value == "43"
-    assert "cannot be estimated" in figures["Failed runs"].detail
+    bounds = js.retry_rates(js.history(polls.jobs)).row(0, named=True)
+    low, high = (f"{bounds[f'failure_rate_{end}']:.1%}".replace("%", " %") for end in ("min", "max"))
+    assert figures["Failed runs"].value == f"{low} to {high}"
+    assert "bounds, not an estimate: 43 seen" in figures["Failed runs"].detail
     assert report.findings[0].severity == "error"
     assert "✗" in summary(report)
 
@@ -82,13 +84,13 @@ def test_a_report_without_outcomes_prints_no_rate(polls):
 @pytest.mark.parametrize("n", [0, 1])
 def test_little_data_is_reported_all_the_same(n):
     loaded = js.load([immediate("1")] * n)
-    report = build(loaded)
+    report = build(*loaded)
     assert "<h1>" in page(report)
     assert summary(report)
 
 
 def test_a_window_cuts_every_figure(dump):
-    report = build(dump, since="2026-11-23T14:12:00Z", until="2026-11-23T14:13:00Z")
+    report = build(*dump, since="2026-11-23T14:12:00Z", until="2026-11-23T14:13:00Z")
     expected = js.queue_latency(dump.jobs, since="2026-11-23T14:12:00Z", until="2026-11-23T14:13:00Z")
     assert report.tables.latency["n"].sum() == expected["n"][0] == report.tables.latency_over_time["n"].sum()
     assert report.first >= datetime.fromisoformat("2026-11-23T14:12:00Z")
@@ -106,20 +108,20 @@ def test_windows_suit_the_span(days, every):
             finishedOn=1_795_443_000_900 + last,
         ),
     )
-    assert build(js.Loaded.of(table)).every == every
+    assert build(*js.Loaded.of(table)).every == every
 
 
 @pytest.mark.parametrize("late", [200, 700, 20_000])
 def test_one_absurd_time_does_not_prevent_a_report(late):
     absurd = immediate("2", wait=late * 86_400_000, finishedOn=None, state="active")
-    report = build(js.Loaded.of(jobs(immediate("1"), absurd)))
+    report = build(*js.Loaded.of(jobs(immediate("1"), absurd)))
     assert len(report.tables.retries_over_time) < 4_000
     assert "<h1>" in page(report)
 
 
 def test_the_data_table_starts_with_what_is_drawn(dump):
     names = pl.Series([f"Connector {n % 300:03}" for n in range(len(dump.jobs))])
-    text = page(build(js.Loaded.of(dump.jobs.with_columns(connector=names))))
+    text = page(build(*js.Loaded.of(dump.jobs.with_columns(connector=names))))
     latency = js.queue_latency(dump.jobs.with_columns(connector=names), by="connector").sort("p95_ms", descending=True)
     rows = re.findall(r"<td>(Connector \d+)</td>", text)
     assert rows[:5] == latency["connector"].head(5).to_list()
@@ -142,7 +144,7 @@ def test_strings_from_the_data_are_escaped_everywhere(dump):
     hostile = dump.jobs.with_columns(
         connector=names, failed_reason=names, state=pl.when(pl.col("state") == "active").then(names).otherwise("state")
     )
-    report = build(js.Loaded.of(hostile))
+    report = build(*js.Loaded.of(hostile))
     text = page(report)
     assert "<script" not in text
     assert "<img src=x" not in text
