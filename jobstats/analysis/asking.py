@@ -109,7 +109,10 @@ def opened(jobs: Any) -> Any:
 
 def collected(frame: Any) -> pl.DataFrame:
     """The rows of a lazy Narwhals frame as Polars, instants in the unit and zone of the jobs table."""
-    table: pl.DataFrame = frame.collect("polars").to_native()
+    native = frame.to_native()
+    # A scan of a store may be larger than memory, and its answer is small.
+    is_scan = isinstance(native, pl.LazyFrame)
+    table: pl.DataFrame = native.collect(engine="streaming") if is_scan else frame.collect("polars").to_native()
     instants = [name for name, dtype in table.schema.items() if dtype == pl.Datetime]
     return table.with_columns(pl.col(instants).dt.convert_time_zone("UTC").dt.cast_time_unit("ms"))
 
