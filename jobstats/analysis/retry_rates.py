@@ -63,10 +63,11 @@ def retry_rates(
     holds no completed run, or more runs that started without a known end than runs that ended, the rates are not
     estimable and are null; the counts stand. This is decided for the data as a whole, before grouping.
 
-    Bounds need no assumption (Manski, C. F. (2003), Partial identification of probability distributions): whichever of
-    the runs that started have ended, and however, the share lies between ``…_min`` and ``…_max``. Give a
-    :func:`jobstats.history` to have them narrow: it rules failure or retry out for many runs whose end was not seen.
-    Where that shows that the ends seen do not stand for all, a rate lies outside its bounds and is null.
+    Bounds assume nothing of what was not seen (Manski, C. F. (2003), Partial identification of probability
+    distributions): whichever of the runs that started have ended, and however, the share lies between ``…_min`` and
+    ``…_max``. Give a :func:`jobstats.history` to have them narrower: it rules failure or retry out for many of these
+    runs, see :mod:`jobstats.ends`. Where that shows that the ends seen do not stand for all, a rate lies outside its
+    bounds and is null.
 
     Args:
         jobs: A jobs table: Polars, DuckDB or Spark.
