@@ -17,7 +17,7 @@ _MOST_OPEN = 0.1
 def retry_rates(table: Any) -> alt.TopLevelMixin:
     """The table of :func:`jobstats.retry_rates` as a chart: worst groups first, or over time if it has buckets.
 
-    Where rates cannot be estimated, the chart says so and shows the counts.
+    Where rates cannot be estimated, the chart says so, and shows the bounds of each group, or counts over time.
 
     Raises:
         ArgumentError: It is another table.
@@ -29,18 +29,18 @@ def retry_rates(table: Any) -> alt.TopLevelMixin:
     notes = [f"n = {frame['n'].sum():,} ended runs"]
     if unseen := frame["n_open"].sum():
         notes.append(f"{unseen:,} started, end not seen")
-    if not frame["is_estimable"].all():
-        notes.insert(0, "rates cannot be estimated, completed runs are missing: counts only")
     draw = _over_time if "bucket" in frame.columns else _by_group
+    if not frame["is_estimable"].all():
+        shown = "counts only" if draw is _over_time else "bars show between which bounds they lie"
+        notes.insert(0, f"rates cannot be estimated, completed runs are missing: {shown}")
     return draw(frame, groups, notes)
 
 
-def _long(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+def _long(frame: pl.DataFrame, keys: list[str], ends: tuple[str, str] = ("low", "high")) -> pl.DataFrame:
     """One row a group (and bucket) and rate, which is how a chart tells them apart."""
+    low, high = ends
     parts = [
-        frame.select(
-            *keys, "n", rate=pl.col(name), low=pl.col(f"{name}_low"), high=pl.col(f"{name}_high"), measure=pl.lit(word)
-        )
+        frame.select(*keys, "n", rate=name, low=f"{name}_{low}", high=f"{name}_{high}", measure=pl.lit(word))
         for name, (word, _) in _SHOWN.items()
     ]
     return pl.concat(parts)
@@ -54,16 +54,19 @@ def _colour() -> alt.Color:
 
 
 def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
-    worst = frame.sort(
-        "failure_rate_low", "retry_rate", "n_failed", "label", descending=[True, True, True, False], nulls_last=True
-    ).head(theme.MOST_GROUPS)
+    is_estimable = bool(frame["is_estimable"].all())
+    first = ("failure_rate_low", "retry_rate") if is_estimable else ("failure_rate_min", "retry_rate_min")
+    worst = frame.sort(*first, "n_failed", "label", descending=[True, True, True, False], nulls_last=True).head(
+        theme.MOST_GROUPS
+    )
     if len(worst) < len(frame):
         notes.append(f"worst {len(worst)} of {len(frame):,} groups")
     worst = worst.with_row_index("rank").with_columns(
         values=pl.Series([_words(row) for row in worst.to_dicts()], dtype=pl.String)
     )
     y = theme.group_axis()
-    long = _long(worst, ["label", "rank"]).filter(pl.col("rate").is_not_null())
+    long = _long(worst, ["label", "rank"], ("low", "high") if is_estimable else ("min", "max"))
+    long = long.filter(pl.col("high").is_not_null())
     step = alt.Step(34, **{"for": "position"}) if len(long) else alt.Step(22)
     panels: list[Any] = []
     if len(long):
@@ -77,11 +80,12 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
             tooltip=[
                 alt.Tooltip("label:N", title="group"),
                 alt.Tooltip("measure:N", title="rate of runs"),
-                *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("rate", "low", "high")),
+                *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("rate", "low", "high")[not is_estimable :]),
                 alt.Tooltip("n:Q", format=","),
             ],
         )
-        axis = alt.Axis(format="%", title="share of ended runs, bar: interval", tickCount=6)
+        what = "share of ended runs, bar: interval" if is_estimable else "share of runs, bar: bounds"
+        axis = alt.Axis(format="%", title=what, tickCount=6)
         intervals = base.mark_rule(strokeWidth=4, opacity=0.35).encode(
             alt.X("low:Q", axis=axis, scale=x_scale), alt.X2("high:Q")
         )
@@ -93,7 +97,8 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
                 legend=None,
             ),
         )
-        panels.append(alt.layer(intervals, points).properties(width=400, height=step))
+        layers = [intervals, points] if is_estimable else [intervals]
+        panels.append(alt.layer(*layers).properties(width=400, height=step))
     words = max([10, *(len(value) for value in worst["values"])])
     text_y = y.copy().axis(None) if panels else y
     panels.append(

@@ -98,6 +98,7 @@ def html(report: Report) -> str:
 
 def _sections(report: Report) -> list[_Section]:
     tables = report.tables
+    is_estimable = bool(tables.retries["is_estimable"].all())
     return [
         _Section(
             "latency",
@@ -115,7 +116,10 @@ def _sections(report: Report) -> list[_Section]:
             "How many ended runs took more than one attempt, and how many failed for good, by when they started.",
             [
                 _picture(
-                    "Retried and failed runs by connector", charts.retry_rates, tables.retries, worst="failure_rate_low"
+                    "Retried and failed runs by connector",
+                    charts.retry_rates,
+                    tables.retries,
+                    worst="failure_rate_low" if is_estimable else "failure_rate_min",
                 ),
                 _picture("Retried and failed runs over time", charts.retry_rates, tables.retries_over_time),
             ],

@@ -106,11 +106,23 @@ def test_marks_in_the_picture_are_the_rows_of_the_table(dump):
     assert sum(points) == 2 * len(table)
 
 
-def test_rates_not_estimated_are_said_and_not_drawn(polls):
+def test_rates_not_estimated_are_said_and_bounded_and_not_drawn(polls):
+    runs = js.history(polls.jobs)
     for arguments in ({"by": "connector"}, {"every": "1m"}):
-        spec = draw("retry_rates", js.retry_rates(polls.jobs, **arguments))
+        spec = draw("retry_rates", js.retry_rates(runs, **arguments))
         assert "rates cannot be estimated" in subtitle(spec)
         assert "%" not in json.dumps(values(spec))
+    table = js.retry_rates(runs, by="connector")
+    svg = vl_convert.vegalite_to_svg(js.charts.retry_rates(table).to_json())
+    drawn = {
+        row["label"]: (row["low"], row["high"])
+        for row in values(draw("retry_rates", table))
+        if row.get("measure") == "failed"
+    }
+    bounds = table.select("connector", "failure_rate_min", "failure_rate_max").rows()
+    assert drawn == {connector: (low, high) for connector, low, high in bounds}
+    assert svg.count('aria-roledescription="rule mark"') == 2 * len(table)
+    assert 'aria-roledescription="point"' not in svg
 
 
 def test_axes_speak_of_time_as_people_do(dump):
