@@ -46,14 +46,14 @@ def write(loaded: Loaded | pl.DataFrame, to: str | os.PathLike[str]) -> Path:
     return jobs_path
 
 
-@dataclass(frozen=True)
-class Converted:
-    """What :func:`convert` wrote, and where."""
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """What was read, and what became of it."""
 
-    jobs: Path
-    rejects: Path
     n_accepted: int
     n_rejected: int
+    reasons: pl.DataFrame
+    """Why records were rejected: a row a reason, the most frequent first."""
     n_files: int
     n_bytes: int
     """Bytes of these files, compressed as they are; of a stream, as they come out of it."""
@@ -61,13 +61,19 @@ class Converted:
     """Envelopes that answer without records."""
     skipped: tuple[str, ...]
     """Files of a folder that are not named like exports."""
-    reasons: pl.DataFrame
-    """Why records were rejected: a row a reason, the most frequent first."""
 
     @property
     def n_records(self) -> int:
         """Records in: accepted and rejected."""
         return self.n_accepted + self.n_rejected
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted(Read):
+    """What :func:`convert` wrote, and where."""
+
+    jobs: Path
+    rejects: Path
 
 
 def convert(
@@ -110,9 +116,15 @@ def convert(
         refuse_empty(len(spool), next(spool.rejects()), source)
         replace_file(rejects_path, partial(write_parquet, spool.rejects(), REJECTS_SCHEMA))
         replace_file(jobs_path, partial(write_parquet, spool.jobs(), SCHEMA))
-    counts = (tally.n_files, tally.n_bytes, tally.n_without_records, tuple(tally.skipped))
     reasons = by_reason(pl.scan_parquet(rejects_path, glob=False))
-    return Converted(jobs_path, rejects_path, len(spool), spool.n_rejects, *counts, reasons)
+    return Converted(
+        jobs=jobs_path,
+        rejects=rejects_path,
+        n_accepted=len(spool),
+        n_rejected=spool.n_rejects,
+        reasons=reasons,
+        **tally.counts(),
+    )
 
 
 def sink(jobs: pl.LazyFrame, to: str | os.PathLike[str]) -> int:

@@ -37,6 +37,7 @@ from jobstats.ingest.rejects import SCHEMA as REJECTS_SCHEMA
 from jobstats.ingest.sources import Progress
 from jobstats.moments import Moment, window
 from jobstats.parquet import (
+    Read,
     check,
     check_writable,
     read_rejects,
@@ -56,29 +57,13 @@ _MOST_KNOWN = 1_000_000
 _LOCK, _STAGING, _OWNER = ".lock", ".staging-", "owner.lock"
 
 
-@dataclass(frozen=True)
-class Appended:
+@dataclass(frozen=True, kw_only=True)
+class Appended(Read):
     """What :meth:`Store.append` read, and what of it was new."""
 
-    n_accepted: int
     n_new: int
     """Observations that the store did not hold."""
-    n_rejected: int
     n_new_rejects: int
-    n_files: int
-    n_bytes: int
-    """Bytes of these files, compressed as they are; of a stream, as they come out of it."""
-    n_without_records: int
-    """Envelopes that answer without records."""
-    skipped: tuple[str, ...]
-    """Files of a folder that are not named like exports."""
-    reasons: pl.DataFrame
-    """Why records were rejected: a row a reason, the most frequent first."""
-
-    @property
-    def n_records(self) -> int:
-        """Records in: accepted and rejected."""
-        return self.n_accepted + self.n_rejected
 
 
 @dataclass(frozen=True)
@@ -139,9 +124,12 @@ class Store:
                 n_new = sum(self._add_day(day, pieces, times) for day, pieces, times in staging.days())
                 n_new_rejects = sum(map(self._add_rejects, staging.rejects()))
         return Appended(
-            *(staging.n_accepted, n_new, staging.n_rejected, n_new_rejects),
-            *(tally.n_files, tally.n_bytes, tally.n_without_records, tuple(tally.skipped)),
-            reasons,
+            n_accepted=staging.n_accepted,
+            n_new=n_new,
+            n_rejected=staging.n_rejected,
+            n_new_rejects=n_new_rejects,
+            reasons=reasons,
+            **tally.counts(),
         )
 
     def scan(self, *, since: Moment = None, until: Moment = None) -> pl.LazyFrame:

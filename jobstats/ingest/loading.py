@@ -4,7 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,10 @@ class Tally:
     n_without_records: int = 0
     skipped: list[str] = field(default_factory=list)
 
+    def counts(self) -> dict[str, Any]:
+        """As a result holds them."""
+        return asdict(self) | {"skipped": tuple(self.skipped)}
+
 
 def load(source: Any, *, observed_at: datetime | None = None, progress: Progress | None = None) -> Loaded:
     """Exported JobStatus records as one flat, typed jobs table, and every record that could not be one.
@@ -116,8 +120,7 @@ def load(source: Any, *, observed_at: datetime | None = None, progress: Progress
         frames.append(judged.records)
         refused.append(judged.rejects)
     jobs = add_times(pl.concat(frames))
-    skipped = tuple(tally.skipped)
-    return Loaded(jobs, pl.concat(refused), tally.n_files, tally.n_bytes, tally.n_without_records, skipped)
+    return Loaded(jobs, pl.concat(refused), **tally.counts())
 
 
 def records(
