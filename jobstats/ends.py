@@ -117,7 +117,7 @@ def runs(told: pl.DataFrame, concluded: pl.DataFrame) -> pl.DataFrame:
     """
     told = told.with_columns(concluded["_run"])
     series = told.group_by("_run").agg(
-        n_observations=pl.col("observed_at").n_unique().cast(pl.Int64),
+        n_observations=pl.col("observed_at").drop_nulls().n_unique().cast(pl.Int64).clip(lower_bound=1),
         first_seen_at=pl.col("observed_at").min(),
         last_seen_at=pl.col("observed_at").max(),
         _n_processed=pl.col("processed_at").drop_nulls().n_unique().cast(pl.Int64),

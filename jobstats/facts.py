@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from jobstats.contract import LAST_MS
-from jobstats.table import FOUND_IN, SAID, SCHEMA
+from jobstats.table import OBSERVATION, SCHEMA
 
 FIRST_RUN_MS = 1_500
 """A schedule's first run is created at most this long after the schedule was requested, and has no offset."""
@@ -156,8 +156,8 @@ def facts(rows: pl.DataFrame, first_row: int = 0, *, hashed: bool = True) -> pl.
 
 
 def hashes(rows: pl.DataFrame) -> pl.DataFrame:
-    """A hash of what each record says and when it was seen (``_hash``), and one of where it was found (``_place``)."""
-    return rows.select(_hash=pl.struct(SAID).hash(), _place=pl.struct(FOUND_IN).hash())
+    """A hash of each observation (``_hash``), and one of where its file lies (``_place``)."""
+    return rows.select(_hash=pl.struct(OBSERVATION).hash(), _place=pl.col("source").hash())
 
 
 def _cron_period_ms(crons: pl.Series) -> pl.Expr:

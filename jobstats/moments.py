@@ -40,8 +40,9 @@ def instant(value: Moment, name: str, now: Callable[[], datetime | None]) -> dat
         if isinstance(value, timedelta):
             newest = now()
             return None if newest is None else newest - value
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        return in_utc(moment)
+        moment = in_utc(value if isinstance(value, datetime) else datetime.fromisoformat(str(value)))
+        # Times are in milliseconds, so nothing lies between a part of one and the next.
+        return moment + timedelta(microseconds=-moment.microsecond % 1_000)
     except (ValueError, AttributeError, OverflowError):
         raise ArgumentError(f"{name} must be a datetime, ISO text or an age such as '7d'; found {value!r}") from None
 

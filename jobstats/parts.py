@@ -17,7 +17,7 @@ from jobstats.ingest.rejects import SCHEMA as REJECTS_SCHEMA
 from jobstats.ingest.rejects import by_reason
 from jobstats.parquet import check, replace_file, whole, write_parquet
 from jobstats.spool import batches
-from jobstats.table import RECORD_SCHEMA, SAID
+from jobstats.table import OBSERVATION, RECORD_SCHEMA
 
 UNDATED = "__HIVE_DEFAULT_PARTITION__"
 """The day of what was seen at no known time, as Hive and its readers call it."""
@@ -34,8 +34,8 @@ _ORDER = ("org_id", "connector", "connector_id", "created_at", "job_id", "observ
 
 
 def identified(rows: pl.DataFrame) -> pl.DataFrame:
-    """With two hashes that only observations have in common that say the same and were seen at the same time."""
-    said = pl.struct(SAID)
+    """With two hashes that records have in common if they are the same observation."""
+    said = pl.struct(OBSERVATION)
     return rows.with_columns(said.hash(seed).alias(name) for seed, name in enumerate(ID, 1))
 
 

@@ -10,8 +10,9 @@ Parts are named by what they hold, written aside and renamed into place, and nev
 whole or not at all, whatever stops the writer. What was exported is kept, not what was concluded from it: times are
 recovered from all observations when they are asked for, so that an export that comes later completes earlier ones.
 
-An observation is what a record says and when it was seen. Where it was found (``source``) does not count, so the same
-export from another place, or in another wrapping, adds nothing.
+An observation is what a record says, when it was seen, and in which file. Where the file lies does not count, nor
+whether it is compressed, so the same export from another place adds nothing. Its name does: which records a file
+holds together tells whether it is a whole list.
 """
 
 import os

@@ -112,9 +112,10 @@ HISTORY_COLUMNS = COLUMNS + SERIES_COLUMNS
 RECORD_SCHEMA = pl.Schema({column.name: column.dtype for column in RECORD_COLUMNS})
 SCHEMA = pl.Schema({column.name: column.dtype for column in COLUMNS})
 HISTORY_SCHEMA = pl.Schema({column.name: column.dtype for column in HISTORY_COLUMNS})
-FOUND_IN = ["source", "observed_at_source"]
-SAID = [name for name in RECORD_SCHEMA if name not in FOUND_IN]
-"""What makes an observation: what the record said, and when it was seen. Where it was found does not count."""
+FILE = pl.col("source").str.extract(r"([^/\\]*?)(?:\.gz|\.zst)?$")
+"""The file that a record was found in, wherever it lies and whether or not it is compressed."""
+OBSERVATION = [*(name for name in RECORD_SCHEMA if name != "source"), FILE]
+"""What makes an observation: what the record said, when it was seen, and in which file."""
 RUN_KEY = ("org_id", "job_id", "created_at")
 """Identity of a run. The id alone is not enough: BullMQ uses the id of a one-time job again."""
 

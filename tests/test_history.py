@@ -8,11 +8,10 @@ from polars.testing import assert_frame_equal
 
 import jobstats as js
 from jobstats import spool
-from jobstats.table import HISTORY_COLUMNS, HISTORY_SCHEMA, RECORD_SCHEMA, RUN_KEY
+from jobstats.table import HISTORY_COLUMNS, HISTORY_SCHEMA, OBSERVATION, RUN_KEY
 
 from .factories import T0, iteration, jobs, record
 
-SAID = [name for name in RECORD_SCHEMA if name not in ("source", "observed_at_source")]
 ORDER = ("created_at", "org_id", "job_id", "name", "observed_at")
 
 
@@ -66,7 +65,7 @@ def test_order_repetition_and_splits_change_nothing(data, observations, tmp_path
         store.compact()
     stored = js.history(store.scan()).collect().sort(ORDER)
     assert_frame_equal(stored.drop("source"), whole.drop("source"))
-    assert store.scan().select(pl.len()).collect().item() == observations.select(SAID).n_unique()
+    assert store.scan().select(pl.len()).collect().item() == observations.select(OBSERVATION).n_unique()
 
 
 @pytest.mark.parametrize("most", [1, 7, 300])

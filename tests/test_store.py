@@ -21,12 +21,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import jobstats as js
-from jobstats.table import RECORD_COLUMNS, RECORD_SCHEMA
+from jobstats.table import RECORD_COLUMNS
 
-from .factories import record
+from .factories import T0, iteration, record
 
 KILLS = int(os.environ.get("KILLS", "200"))
-SAID = [name for name in RECORD_SCHEMA if name not in ("source", "observed_at_source")]
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
@@ -168,6 +167,30 @@ def test_a_copy_from_elsewhere_changes_no_run(tmp_path):
             runs = js.history(pl.concat(order))
             told.add((runs["progress_pct"][0], len(runs)))
     assert len(told) == 1
+
+
+def test_what_is_known_better_later_counts_whatever_came_first(tmp_path):
+    """The same records as one list, as answers about single connectors, and with the time of a file that was copied."""
+    due = T0 + 60_000
+    waiting = {"state": "delayed", "delay": 59_750, "attemptsMade": 0, "processedOn": ..., "finishedOn": ...}
+    active = iteration(0, state="active", attemptsMade=0, finishedOn=...)
+    after, other = iteration(1, **waiting), iteration(9, **waiting, data={"connectorId": "c2"})
+    assert after["id"].endswith(str(due))
+
+    def seen(records: list[dict], seconds: int, source: str) -> pl.DataFrame:
+        at = datetime.fromtimestamp(T0 / 1000, UTC) + timedelta(seconds=seconds, milliseconds=1)
+        return js.load(records, observed_at=at).jobs.with_columns(source=pl.lit(source))
+
+    first, whole = seen([active, after, other], 1, "a.json"), seen([after, other], 3, "list.json")
+    singles = pl.concat([seen([after], 3, "b.json"), seen([other], 3, "c.json")])
+    copied = whole.with_columns(observed_at_source=pl.lit("file_mtime"))
+    for number, order in enumerate(itertools.permutations([first, whole, singles, copied])):
+        crawls = js.store(tmp_path / str(number))
+        for part in order:
+            crawls.append(part)
+        crawls.compact()
+        for runs in (js.history(crawls.scan()).collect(), js.history(pl.concat(order))):
+            assert runs.filter(pl.col("outcome") == "ended_unseen")["job_id"].to_list() == [active["id"]]
 
 
 def test_what_was_seen_at_no_known_time_is_kept_once(crawls):

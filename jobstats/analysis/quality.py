@@ -141,12 +141,18 @@ def _series(counts: dict[str, int], frame: Any) -> list[_Check]:
     lists = (
         frame.filter(nw.col("state") != "paused")
         .group_by("observed_at", "org_id", "connector")
-        .agg(nw.col("job_id").count().alias("rows"), nw.col("job_id").n_unique().alias("jobs"))
+        .agg(
+            nw.len().cast(nw.Int64).alias("rows"),
+            nw.col("job_id").count().cast(nw.Int64).alias("named"),
+            nw.col("job_id").n_unique().cast(nw.Int64).alias("ids"),
+        )
+        # Jobs without an id are different ones, and count as one id together.
+        .with_columns(ids=nw.col("ids") - nw.when(nw.col("rows") > nw.col("named")).then(1).otherwise(0))
+        .with_columns(jobs=nw.col("ids") + nw.col("rows") - nw.col("named"))
         .with_columns(
             *flags({"capped": nw.col("jobs") == _CAP}),
-            twice=nw.when(~nw.col("observed_at").is_null()).then(nw.col("rows") - nw.col("jobs")).otherwise(0),
+            twice=nw.when(~nw.col("observed_at").is_null()).then(nw.col("named") - nw.col("ids")).otherwise(0),
         )
-        .with_columns(twice=nw.when(nw.col("twice") > 0).then(nw.col("twice")).otherwise(0))
     )
     kinds = collected(
         lists.group_by("connector").agg(
@@ -155,7 +161,7 @@ def _series(counts: dict[str, int], frame: Any) -> list[_Check]:
     )
     n_lists, n_capped, twice = (int(kinds[name].sum() or 0) for name in ("n", "capped", "twice"))
     fullest = kinds["fullest"].max()
-    names = ", ".join(kinds.filter(pl.col("capped") > 0)["connector"].unique().sort().head(5).to_list())
+    names = ", ".join(kinds.filter(pl.col("capped") > 0)["connector"].drop_nulls().unique().sort().head(5))
     records = counts["records"]
     return [
         _gaps(frame),

@@ -69,6 +69,10 @@ def _theme() -> alt.theme.ThemeConfig:
     }
 
 
+_LAST_WHOLE, _MOST_PAIRS = 0xFFFF, 14
+"""Vega cuts a label that is too long in the middle of an emoji, and then cannot draw it: such labels are kept short."""
+
+
 def use_theme() -> None:
     """Give every Altair chart of this session the look of jobstats; without it, only sizes and axes are set."""
     alt.theme.enable("jobstats")
@@ -98,6 +102,8 @@ def labelled(table: pl.DataFrame, columns: Sequence[str], everything: str) -> pl
     labels = []
     for row in groups.iter_rows():
         label = " · ".join(safe("(none)" if value is None else value) for value in row)
+        if max(map(ord, label)) > _LAST_WHOLE:
+            label = label[:_MOST_PAIRS] + "…" * (len(label) > _MOST_PAIRS)
         seen[label] = seen.get(label, 0) + 1
         # Two groups can shorten to one label; their marks must not share a row.
         labels.append(label if seen[label] == 1 else f"{label} #{seen[label]}")

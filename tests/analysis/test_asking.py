@@ -187,3 +187,10 @@ def test_arguments_are_not_changed(dump):
     js.queue_latency(dump.jobs, by=by, every="1m")
     assert by == ["connector"]
     assert dump.jobs.equals(before)
+
+
+def test_a_part_of_a_millisecond_is_before_the_next(engine, as_polars):
+    table = jobs(immediate("1"))
+    moment = datetime.fromtimestamp((T0 + 500) / 1000, UTC) + timedelta(microseconds=500)
+    for window, n in (({"since": moment}, 0), ({"until": moment}, 1)):
+        assert as_polars(js.retry_rates(engine(table), **window))["n"].to_list() == [n]

@@ -91,6 +91,14 @@ def test_what_was_loaded_twice_is_said(dump):
     assert "duplicates" not in found(dump.jobs)
 
 
+@pytest.mark.parametrize(("n_named", "n_nameless", "capped"), [(3, 0, None), (0, 3, None), (8, 2, 1), (9, 3, None)])
+def test_jobs_without_an_id_are_different_ones(n_named, n_nameless, capped, engine):
+    named = [record(id=str(n), timestamp=T0 + n) for n in range(n_named)]
+    nameless = [record(id=None, timestamp=T0 + 100 + n) for n in range(n_nameless)]
+    checks = found(engine(at(10, *named, *nameless)))
+    assert (checks.get("row_cap"), checks.get("duplicates")) == (capped, None)
+
+
 @pytest.mark.parametrize(("n_completed", "n_failed", "n"), [(10, 10, 20), (10, 9, 10), (11, 9, None)])
 def test_as_many_ends_as_the_server_keeps_are_a_doubt(n_completed, n_failed, n):
     completed = [immediate(f"c{i}") for i in range(n_completed)]

@@ -158,3 +158,9 @@ def test_a_folder_that_cannot_be_written_is_an_error(dump, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(js.SourceError, match="cannot be written"):
         js.write_report(dump, tmp_path / "file/x")
+
+
+@pytest.mark.parametrize("changes", [{"failedReason": "😀" * 100}, {"data": {"connector": "😀" * 50}}])
+def test_labels_of_emoji_can_be_drawn(changes, tmp_path):
+    failed = [immediate(str(n), state="failed", **({"failedReason": "no"} | changes)) for n in range(70)]
+    assert js.write_report(jobs(*failed, immediate("done")), tmp_path).exists()
