@@ -64,7 +64,8 @@ def sql(jobs: Any, query: str) -> pl.DataFrame:
             f"SQL: {error}" + (f"; tables: {names}" if "Table with name" in str(error) else "")
         ) from None
     except duckdb.Error as error:
-        if isinstance(jobs, str | os.PathLike) and Path(jobs).is_dir():
+        is_wrong = isinstance(error, duckdb.ParserException | duckdb.BinderException)
+        if not is_wrong and isinstance(jobs, str | os.PathLike) and Path(jobs).is_dir():
             Store(jobs).check()
         raise ArgumentError(f"SQL: {error}") from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

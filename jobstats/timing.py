@@ -62,7 +62,7 @@ def add_times(records: pl.DataFrame) -> pl.DataFrame:
     belong together should be passed together. The order of the rows does not matter.
 
     Records that do not fit in memory come to the same in steps: :func:`~jobstats.facts.facts` of each batch, apart by
-    :func:`~jobstats.facts.partitions`, and the sum of its :func:`~jobstats.facts.interval_evidence`; then
+    :func:`~jobstats.facts.partitions`; the sum of :func:`~jobstats.facts.interval_evidence` over the parts;
     :func:`conclude` on each part; :func:`overtaken` on slices of the :func:`starts` of all parts; and, with the
     conclusions back in the order of the records, :func:`finish` on each batch.
     """
