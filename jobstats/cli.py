@@ -216,9 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _read(source: tuple[str, ...]) -> "tuple[pl.LazyFrame, pl.DataFrame]":
     """Observations, which stay on disk where they are there already, and rejects."""
-    from jobstats.parquet import read_rejects, rejects_of
-    from jobstats.store import is_store, is_written, scan
-    from jobstats.store import store as opened
+    from jobstats.store import is_written, rejects, scan
 
     written = [path for path in source if is_written(path)]
     if not written:
@@ -227,8 +225,7 @@ def _read(source: tuple[str, ...]) -> "tuple[pl.LazyFrame, pl.DataFrame]":
         return loaded.jobs.lazy(), loaded.rejects
     if len(source) > 1:
         raise ArgumentError(f"{written[0]} is a jobs table, which cannot be mixed with other sources; pass it alone")
-    rejects = opened(source[0]).rejects() if is_store(source[0]) else read_rejects(rejects_of(source[0]))
-    return scan(source[0]), rejects
+    return scan(source[0]), rejects(source[0])
 
 
 def _load(source: tuple[str, ...]) -> "Loaded":

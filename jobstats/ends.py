@@ -243,7 +243,7 @@ def fold(records: pl.DataFrame) -> pl.DataFrame:
     concluded = conclude(told, interval_evidence(told))
     begun = starts(concluded)
     late, _ = overtaken(begun)
-    lists = polls(complete(listed(rows)), earliest(failed(rows)))
+    lists = polls(complete(listed(rows)), failed(rows))
     known = ends(runs(told, concluded), lists, first_starts(begun), late)
     folded = finish_runs(rows[known["_run"]], known, late, progress(rows, known["_progress_row"]))
     return folded.sort("created_at", "org_id", "job_id", "name", "observed_at")

@@ -206,9 +206,10 @@ class Store:
                 # Merged, or half written, by one that was stopped then.
                 for left in {*folder.glob("*.parquet"), *folder.glob(".*")} - set(parts):
                     left.unlink()
+                n_after += len(parts)
                 for group in groups(parts):
                     n_duplicates += merge(group, schema)
-                n_after += len(parts_in(folder, schema))
+                    n_after -= len(group) - 1
         return Compacted(n_before, n_after, n_duplicates)
 
     def require(self) -> None:
@@ -353,8 +354,17 @@ def read(path: str | os.PathLike[str]) -> Loaded:
         TableError: It is not a jobs table, or one of a newer version of jobstats.
     """
     jobs = scan(path).collect()
-    rejects = Store(path).rejects() if _is_folder(path) else read_rejects(rejects_of(path))
-    return Loaded(jobs, rejects, n_files=1)
+    return Loaded(jobs, rejects(path), n_files=1)
+
+
+def rejects(path: str | os.PathLike[str]) -> pl.DataFrame:
+    """The rejects in a store, or beside a Parquet file.
+
+    Raises:
+        SourceError: There is no store.
+        TableError: A file of them is damaged.
+    """
+    return Store(path).rejects() if _is_folder(path) else read_rejects(rejects_of(path))
 
 
 def _is_folder(path: str | os.PathLike[str]) -> bool:

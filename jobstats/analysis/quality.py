@@ -8,11 +8,9 @@ import polars as pl
 from jobstats.analysis.asking import STARTED, WAITING, collected, counted, flags, opened
 from jobstats.analysis.retry_rates import is_estimable
 from jobstats.contract import SCHEDULE_TYPES, STATES
+from jobstats.ends import MOST_LISTED
 from jobstats.reasons import WORDLESS
 from jobstats.wording import duration
-
-_CAP = 10
-"""The server lists at most this many jobs for a connector type and organisation."""
 
 _KEPT = 10
 """The server keeps this many completed and this many failed jobs of the whole deployment."""
@@ -60,7 +58,7 @@ def quality(jobs: Any, rejects: pl.DataFrame | None = None) -> pl.DataFrame:
     n_rejects = 0 if rejects is None else len(rejects)
     estimable = is_estimable(counts["completed"], counts["ended"], counts["open"])
     checks = (
-        *_coverage(counts, frame, estimable),
+        *_coverage(counts, estimable),
         *([] if "n_observations" in frame.collect_schema().names() else _series(counts, frame)),
         *_doubts(counts, estimable),
         _rejects(counts, n_rejects),
@@ -101,13 +99,14 @@ def _counts(frame: Any) -> dict[str, int]:
         "undated": nw.col("observed_at").is_null(),
         "by_mtime": nw.col("observed_at_source") == "file_mtime",
     }
+    if "ended_before_at" in frame.collect_schema().names():
+        conditions["ended_unseen"] = ~nw.col("ended_before_at").is_null()
     counts = counted(frame, conditions)
     return counts | {"records": counts["runs"] + counts["repeated"]}
 
 
-def _coverage(counts: dict[str, int], frame: Any, estimable: bool) -> list[_Check]:
-    started, unseen = counts["started"], counts["open"]
-    ended_unseen = _ended_unseen(frame)
+def _coverage(counts: dict[str, int], estimable: bool) -> list[_Check]:
+    started, unseen, ended_unseen = counts["started"], counts["open"], counts.get("ended_unseen", 0)
     return [
         _Check(
             "outcomes_missing",
@@ -129,12 +128,6 @@ def _coverage(counts: dict[str, int], frame: Any, estimable: bool) -> list[_Chec
     ]
 
 
-def _ended_unseen(frame: Any) -> int:
-    if "ended_before_at" not in frame.collect_schema().names():
-        return 0
-    return counted(frame, {"n": ~nw.col("ended_before_at").is_null()})["n"]
-
-
 def _series(counts: dict[str, int], frame: Any) -> list[_Check]:
     """What only observations show, and a history of them no longer does."""
     # Reduced twice where the data is: there may be more lists than fit in memory.
@@ -150,7 +143,7 @@ def _series(counts: dict[str, int], frame: Any) -> list[_Check]:
         .with_columns(ids=nw.col("ids") - nw.when(nw.col("rows") > nw.col("named")).then(1).otherwise(0))
         .with_columns(jobs=nw.col("ids") + nw.col("rows") - nw.col("named"))
         .with_columns(
-            *flags({"capped": nw.col("jobs") == _CAP}),
+            *flags({"capped": nw.col("jobs") == MOST_LISTED}),
             twice=nw.when(~nw.col("observed_at").is_null()).then(nw.col("named") - nw.col("ids")).otherwise(0),
         )
     )
@@ -177,9 +170,9 @@ def _series(counts: dict[str, int], frame: Any) -> list[_Check]:
         _Check(
             "row_cap",
             "warning",
-            n_capped if fullest == _CAP else 0,
+            n_capped if fullest == MOST_LISTED else 0,
             n_lists,
-            f"{n_capped:,} lists hold exactly {_CAP} jobs, the most the server shows for a connector type and "
+            f"{n_capped:,} lists hold exactly {MOST_LISTED} jobs, the most the server shows for a connector type and "
             f"organisation ({names}): busy connectors are cut off.",
         ),
     ]
