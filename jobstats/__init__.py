@@ -14,7 +14,7 @@ Data flows one way: records → jobs table → result tables → charts → page
 ``parquet``    the jobs table as one Parquet file
 ``store``      observations of many exports as a folder of Parquet files
 ``engines``    SQL on it
-``reasons``    failure text → redacted template
+``reasons``    failure text → redacted template, cause, category
 ``analysis``   one module a question: jobs in, a small table out
 ``charts``     one function a question: that table in, an Altair chart out
 ``report``     analyses and charts composed into a page

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 CRASH, USAGE, GATE, NO_INPUT, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
 _PROGRESS_BYTES = 20_000_000
 _REASONS_SHOWN = 20
+_HIDDEN_REASONS = ("n_orgs", "n_connector_days", "n_templates", "example", "cause_id", "template_id", "rule_id")
 _STDIN = "<stdin>"
 
 app = App(
@@ -93,7 +94,9 @@ def load(
 
 
 @app.command
-def report(*source: str, out: str, since: str | None = None, until: str | None = None) -> None:
+def report(
+    *source: str, out: str, since: str | None = None, until: str | None = None, rules: str | None = None
+) -> None:
     """Write report.html into a folder and print its path; a summary goes to stderr.
 
     Parameters
@@ -107,13 +110,15 @@ def report(*source: str, out: str, since: str | None = None, until: str | None =
         30m, counted from the newest observation.
     until
         Only runs before this.
+    rules
+        Rules of failure reasons of your own on top of the shipped ones: a TOML file.
     """
     from jobstats.report.model import build
     from jobstats.report.page import publish
     from jobstats.report.summary import summary
 
     jobs, rejects = _read(source)
-    built = build(jobs, rejects, since=since, until=until)
+    built = build(jobs, rejects, since=since, until=until, rules=rules)
     path = publish(built, out)
     _say(summary(built))
     print(path)
@@ -168,20 +173,74 @@ def query(source: str, sql: str, *, format: Literal["table", "csv", "json"] | No
     format
         table on a terminal, csv otherwise, unless you say.
     """
-    import polars as pl
-
     from jobstats.engines import sql as ask
     from jobstats.store import is_written
 
     answer = ask(source if is_written(source) else _load((source,)), sql)
-    write = {"table": _table, "csv": _csv, "json": _json}[
-        format or ("table" if sys.stdout and sys.stdout.isatty() else "csv")
-    ]
-    try:
-        shown = write(answer)
-    except (OverflowError, ValueError, pl.exceptions.PanicException) as error:
-        raise ArgumentError("SQL: the answer holds a value outside the calendar; cast it to text") from error
-    print(shown, end="")
+    _write(answer, format)
+
+
+@app.command
+def reasons(
+    *source: str,
+    since: str | None = None,
+    until: str | None = None,
+    by: tuple[str, ...] = (),
+    baseline: str | None = None,
+    rules: str | None = None,
+    catalog: str | None = None,
+    explain: str | None = None,
+    suggest: Annotated[bool, Parameter(negative=())] = False,
+    format: Literal["table", "csv", "json"] | None = None,  # noqa: A002
+) -> None:
+    """Say why runs failed: the causes of their last errors, most frequent first.
+
+    Parameters
+    ----------
+    source
+        Exports as for load, or what load wrote.
+    since
+        Only runs that ended at or after this: a date, a time, or an age such as 7d, counted from the newest export.
+    until
+        Only runs that ended before this.
+    by
+        A column to group by, such as connector; may be given again.
+    baseline
+        Length of the window before --since to compare with, such as 28d: says what is new, rising, falling, vanished.
+    rules
+        Rules of your own on top of the shipped ones: a TOML file.
+    catalog
+        A file of the reasons seen so far, which is made or brought up to date: what it knows is not new.
+    explain
+        A failure text: says which rules act on it, stage by stage, and needs no SOURCE.
+    suggest
+        Say which templates no rule knows, as rules to complete.
+    format
+        table on a terminal, csv otherwise, unless you say.
+    """
+    from jobstats.analysis.failure_reasons import failure_reasons
+    from jobstats.reasons import explain as explained
+    from jobstats.reasons import read_catalog, ruleset, updated, write_catalog
+    from jobstats.reasons.suggesting import suggested, texts_of
+
+    known = ruleset(rules)
+    if explain is not None:
+        if source:
+            raise ArgumentError("--explain says which rules act on one text; pass no SOURCE with it")
+        _write(explained(explain, rules=known), format)
+        return
+    _require(source)
+    jobs, _ = _read(source)
+    before = None if catalog is None else read_catalog(catalog)
+    answer = failure_reasons(
+        jobs, by=by, since=since, until=until, baseline=baseline, rules=known, catalog=before
+    ).collect()
+    if catalog is not None:
+        write_catalog(updated(before, texts_of(jobs), rules=known), catalog)
+    if suggest:
+        print(suggested(answer), end="")
+        return
+    _write(answer, format, hidden=_HIDDEN_REASONS)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -212,6 +271,21 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     return code or 0
+
+
+def _write(
+    answer: "pl.DataFrame", kind: Literal["table", "csv", "json"] | None, *, hidden: tuple[str, ...] = ()
+) -> None:
+    """Print an answer; a table for people leaves ``hidden`` columns out."""
+    import polars as pl
+
+    kind = kind or ("table" if sys.stdout and sys.stdout.isatty() else "csv")
+    write = {"table": _table, "csv": _csv, "json": _json}[kind]
+    try:
+        shown = write(answer.drop(hidden, strict=False) if kind == "table" else answer)
+    except (OverflowError, ValueError, pl.exceptions.PanicException) as error:
+        raise ArgumentError("SQL: the answer holds a value outside the calendar; cast it to text") from error
+    print(shown, end="")
 
 
 def _read(source: tuple[str, ...]) -> "tuple[pl.LazyFrame, pl.DataFrame]":

@@ -72,11 +72,12 @@ js.charts.retry_rates(js.retry_rates(jobs, by="connector"))
 # %% [markdown]
 # ## Why do they fail?
 #
-# Texts are redacted, and what differs from run to run is masked. Errors that a retry overcame are counted apart.
+# Rules turn texts into causes: one thing to fix each, whatever library said it. Texts are redacted, and what differs
+# from run to run is masked. Errors that a retry overcame are counted apart.
 
 # %%
 reasons = js.failure_reasons(jobs)
-reasons.select("template", "n", "n_recovered", "n_connectors").head()
+reasons.select("cause", "category", "n", "n_recovered", "n_connectors", "template").head()
 
 # %%
 js.charts.failure_reasons(reasons)

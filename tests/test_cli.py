@@ -265,3 +265,66 @@ def test_reasons_are_counted_apart_and_say_where(run, tmp_path, lines):
     assert f"rejected 1: not JSON: expected value at line 1 column 1 (first: {tmp_path}/bad.ndjson:5)" in err
     assert f"all of them in {tmp_path}/bad.rejects.parquet" in err
     assert "62.50 % of the records were rejected, more than the 10.00 % allowed" in err
+
+
+def test_reasons_in_every_format(run):
+    code, out, err = run("reasons", DUMP)
+    assert (code, err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert (rows[0]["cause"], rows[0]["n"], rows[0]["n_recovered"]) == ("HTTP 429", "18", "8")
+    assert sum(int(row["n"]) for row in rows) == 122
+    shown = run("reasons", DUMP, "--format", "table", "--by", "schedule_type", "--since", "2026-11-23T14:12Z")[1]
+    assert "schedule_type" in shown
+    assert "template_id" not in shown.splitlines()[1]
+    first = json.loads(run("reasons", DUMP, "--format", "json")[1].splitlines()[0])
+    assert first["template"] == "Request failed with status code 429"
+
+
+def test_reasons_compared_with_a_baseline_and_a_catalog(run, tmp_path):
+    window = ("reasons", DUMP, "--since", "2m", "--baseline", "3m", "--format", "json")
+    changes = [json.loads(line)["change"] for line in run(*window)[1].splitlines()]
+    assert {"steady", "few"} <= set(changes)
+    catalog = tmp_path / "reasons.parquet"
+    assert run(*window, "--catalog", catalog)[0] == 0
+    known = js.reasons.read_catalog(catalog)
+    assert len(known.table) == len(
+        js.reasons.classify(js.load(DUMP).jobs["failed_reason"].drop_nulls())["template_id"].unique()
+    )
+    assert run(*window, "--catalog", catalog)[0] == 0
+    assert js.reasons.read_catalog(catalog).table.equals(known.table)
+    assert run("reasons", DUMP, "--baseline", "3m")[0] == 2
+
+
+def test_a_text_is_explained(run):
+    code, out, _ = run("reasons", "--explain", "HTTP 429 from 10.0.0.7, token=hunter2x")
+    assert code == 0
+    assert [line.split(",")[:2] for line in out.splitlines()[1:]] == [
+        ["secret", "opaque-secret"], ["protect", "status"], ["mask", "address"], ["tidy", "marks"],
+        ["cause", "http-status"], ["category", "http-rate"],
+    ]  # fmt: skip
+    assert "hunter2x" not in out
+    assert run("reasons", DUMP, "--explain", "x")[0] == 2
+    assert run("reasons")[0] == 2
+
+
+def test_unknown_templates_are_suggested_as_rules(run, tmp_path):
+    records = [record(id=str(i), state="failed", failedReason=f"no 'grist' for [mill] {i}: \"dry\"") for i in range(3)]
+    (tmp_path / "a.json").write_text(
+        json.dumps([*records, record(id="x", state="failed", failedReason="read ECONNRESET")])
+    )
+    code, out, _ = run("reasons", tmp_path / "a.json", "--suggest")
+    assert code == 0
+    assert out.startswith("# 3 failed runs, 0 recovered, 1 connector\n[[cause]]\n")
+    assert out.count("[[cause]]") == 1
+    rules = tmp_path / "mine.toml"
+    rules.write_text(out.replace('category = "unknown"', 'category = "storage"'))
+    answer = run("reasons", tmp_path / "a.json", "--rules", rules, "--format", "json")[1]
+    assert json.loads(answer.splitlines()[0])["category"] == "storage"
+    assert (
+        run("reasons", tmp_path / "a.json", "--rules", rules, "--suggest")[1] == "# every template is known to a rule\n"
+    )
+    assert "storage" in run("report", tmp_path / "a.json", "--out", tmp_path / "r", "--rules", rules)[2]
+    rules.write_text('[[cause]]\nid = "x"\npattern = "("\ncause = "y"')
+    code, _, err = run("reasons", tmp_path / "a.json", "--rules", rules)
+    assert code == 2
+    assert "cause: rule 'x': bad pattern" in err

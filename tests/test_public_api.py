@@ -7,7 +7,19 @@ import pytest
 
 import jobstats as js
 
-VOCABULARY = {"by", "every", "since", "until", "q", "confidence", "observed_at", "progress"}
+VOCABULARY = {
+    "by",
+    "every",
+    "since",
+    "until",
+    "q",
+    "confidence",
+    "observed_at",
+    "progress",
+    "baseline",
+    "rules",
+    "catalog",
+}
 FUNCTIONS = [name for name in js.__all__ if inspect.isfunction(getattr(js, name))]
 
 

@@ -76,7 +76,7 @@ def ask(
     if last:
         frame = frame.filter(nw.col("_at") < nw.lit(last))
     if every_ms:
-        frame = frame.with_columns(((_at_ms(frame) - _origin_ms(every_ms)) // every_ms).alias(BUCKET))
+        frame = frame.with_columns(((at_ms(frame) - _origin_ms(every_ms)) // every_ms).alias(BUCKET))
     asked = Asked(frame, [], names, every_ms, first, last)
     if asked.shown:
         return asked._replace(keys=asked.shown)
@@ -212,7 +212,8 @@ def _by(by: By, columns: list[str], taken: Sequence[str]) -> list[str]:
     return names
 
 
-def _at_ms(frame: Any) -> Any:
+def at_ms(frame: Any) -> Any:
+    """The time of each run in milliseconds since the epoch."""
     if frame.implementation.is_spark_like():
         # Spark has no length in milliseconds; seconds as a double are exact to the millisecond for 285,000 years.
         return (nw.col("_at").cast(nw.Float64) * 1000).round().cast(nw.Int64)

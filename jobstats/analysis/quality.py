@@ -9,8 +9,8 @@ from jobstats.analysis.asking import STARTED, WAITING, collected, counted, flags
 from jobstats.analysis.retry_rates import is_estimable
 from jobstats.contract import SCHEDULE_TYPES, STATES
 from jobstats.ends import MOST_LISTED
-from jobstats.reasons import WORDLESS
-from jobstats.wording import duration
+from jobstats.reasons import WORDLESS, Rules, classify
+from jobstats.wording import duration, safe
 
 _KEPT = 10
 """The server keeps this many completed and this many failed jobs of the whole deployment."""
@@ -32,13 +32,14 @@ class _Check(NamedTuple):
     message: str
 
 
-def quality(jobs: Any, rejects: pl.DataFrame | None = None) -> pl.DataFrame:
+def quality(jobs: Any, rejects: pl.DataFrame | None = None, *, rules: Rules = None) -> pl.DataFrame:
     """What this data can and cannot tell: every limit found, most severe first, in a plain sentence each.
 
     Args:
         jobs: A jobs table: Polars, DuckDB or Spark. Give it all observations: a history, a row a run, no longer shows
             which lists were cut off, how often the queue was looked at, or what was there twice.
         rejects: The rejects of the same load.
+        rules: Rules of failure reasons: see :func:`jobstats.reasons.ruleset`.
 
     Returns:
         ``check`` (its name), ``severity`` (error: a figure cannot be had; warning: it may be biased; note: good to
@@ -46,7 +47,7 @@ def quality(jobs: Any, rejects: pl.DataFrame | None = None) -> pl.DataFrame:
         ``n`` and ``share`` (records or runs affected) and ``message``. No row for what is in order; always Polars.
 
     Raises:
-        ArgumentError: ``jobs`` is no frame.
+        ArgumentError: ``jobs`` is no frame, or a rule is wrong.
         TableError: ``jobs`` is not a jobs table.
 
     >>> import jobstats as js
@@ -61,6 +62,7 @@ def quality(jobs: Any, rejects: pl.DataFrame | None = None) -> pl.DataFrame:
         *_coverage(counts, estimable),
         *([] if "n_observations" in frame.collect_schema().names() else _series(counts, frame)),
         *_doubts(counts, estimable),
+        _unknown(frame, counts["failed"], rules),
         _rejects(counts, n_rejects),
     )
     rows = [(c.name, _severity(c), c.n, c.n / c.of if c.of else None, c.message) for c in checks if c.n]
@@ -315,6 +317,19 @@ def _doubts(counts: dict[str, int], estimable: bool) -> list[_Check]:
             "records are earlier observations of runs seen again later. Runs are counted once.",
         ),
     ]
+
+
+def _unknown(frame: Any, n_failed: int, rules: Rules) -> _Check:
+    """Which failed runs carry a text that no rule of causes or categories knows."""
+    failed = frame.filter(nw.col("is_latest"), nw.col("state") == "failed").group_by("failed_reason")
+    texts = collected(failed.agg(nw.len().alias("n")))
+    named = texts.hstack(classify(texts["failed_reason"], rules=rules))
+    unknown = named.filter(pl.col("rule_id").is_null()).group_by("template").agg(pl.col("n").sum().cast(pl.Int64))
+    most = unknown.sort("n", "template", descending=[True, False]).head(1)
+    n = int(unknown["n"].sum())
+    example = f", most often: {safe(most['template'][0], 120)}" if n else ""
+    words = f"{n:,} of {n_failed:,} failed runs carry a reason that no rule knows{example}."
+    return _Check("reason_unknown", "note", n, n_failed, words)
 
 
 def _rejects(counts: dict[str, int], n_rejects: int) -> _Check:

@@ -5,11 +5,11 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from jobstats.analysis.failure_reasons import COUNTS, TEMPLATE
+from jobstats.analysis.failure_reasons import CHANGES, COUNTS, SEEN, TEXTS
 from jobstats.charts import theme
 from jobstats.wording import percent, plural
 
-_NEEDED = (TEMPLATE, "share", *COUNTS)
+_NEEDED = ("cause", "category", "share", *COUNTS, *SEEN, *TEXTS)
 _MOST_BARS = 15
 
 
@@ -20,8 +20,8 @@ def failure_reasons(table: Any) -> alt.TopLevelMixin:
         ArgumentError: It is another table.
     """
     frame = theme.drawable(table, _NEEDED, "failure_reasons")
-    groups = [name for name in frame.columns if name not in (*_NEEDED, "bucket")]
-    frame = theme.labelled(frame, [*groups, TEMPLATE], "")
+    groups = [name for name in frame.columns if name not in (*_NEEDED, *CHANGES, "bucket")]
+    frame = theme.labelled(frame, [*groups, "cause"], "")
     notes = [f"n = {frame['n'].sum():,} failed runs by their last error"]
     if recovered := frame["n_recovered"].sum():
         notes.append(f"{recovered:,} completed runs met an error first")
@@ -33,7 +33,7 @@ def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLe
     ranked = frame.sort("n", "n_recovered", "label", descending=[True, True, False])
     shown = ranked.head(_MOST_BARS).with_row_index("rank")
     if len(shown) < len(ranked):
-        notes.append(f"first {len(shown)} of {len(ranked):,} reasons")
+        notes.append(f"first {len(shown)} of {len(ranked):,} causes")
     # Runs that recovered have completed, so where none is known nothing is known of them.
     has_recovered = bool(frame["n_recovered"].sum())
     words = [
@@ -53,7 +53,8 @@ def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLe
             axis=alt.Axis(labelExpr="slice(datum.value, 4)", domain=False, ticks=False, labelPadding=6),
         ),
         tooltip=[
-            alt.Tooltip("label:N", title="reason"),
+            alt.Tooltip("label:N", title="cause"),
+            alt.Tooltip("category:N"),
             alt.Tooltip("n:Q", title="failed runs", format=","),
             alt.Tooltip("n_recovered:Q", title="recovered", format=","),
             alt.Tooltip("n_orgs:Q", title="organisations", format=","),
@@ -68,7 +69,7 @@ def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLe
 
 
 def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
-    frame, _ = theme.panels(frame, pl.col("n").sum(), "first {shown} of {all} reasons", notes)
+    frame, _ = theme.panels(frame, pl.col("n").sum(), "first {shown} of {all} causes", notes)
     frame = frame.select("label", "bucket", "n", "rank").sort("rank", "bucket")
     chart = (
         alt.Chart(frame)
@@ -77,7 +78,7 @@ def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.
             theme.time_axis(frame["bucket"]),
             alt.Y("n:Q", title=None, axis=alt.Axis(tickMinStep=1, tickCount=4)),
             tooltip=[
-                alt.Tooltip("label:N", title="reason"),
+                alt.Tooltip("label:N", title="cause"),
                 theme.bucket_tooltip(),
                 alt.Tooltip("n:Q", title="failed runs", format=","),
             ],

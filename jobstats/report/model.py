@@ -14,6 +14,7 @@ from jobstats.analysis.queue_latency import queue_latency
 from jobstats.analysis.retry_rates import retry_rates
 from jobstats.history import history, is_history
 from jobstats.moments import Moment, length_ms
+from jobstats.reasons import Rules, ruleset
 from jobstats.wording import duration, percent, plural, safe
 
 _LENGTHS = ("1m", "5m", "15m", "1h", "6h", "1d", "1w")
@@ -75,7 +76,12 @@ class _Window(TypedDict):
 
 
 def build(
-    jobs: pl.DataFrame | pl.LazyFrame, rejects: pl.DataFrame, *, since: Moment = None, until: Moment = None
+    jobs: pl.DataFrame | pl.LazyFrame,
+    rejects: pl.DataFrame,
+    *,
+    since: Moment = None,
+    until: Moment = None,
+    rules: Rules = None,
 ) -> Report:
     """All analyses of a report for the runs in [since, until); what the data can tell is told of all of it.
 
@@ -84,14 +90,16 @@ def build(
         rejects: What was refused of them.
         since: Only runs at or after this.
         until: Only runs before this.
+        rules: Rules of failure reasons.
 
     Raises:
-        ArgumentError: A time that cannot be read.
+        ArgumentError: A time that cannot be read, or a rule that is wrong.
     """
-    findings = quality(jobs, rejects)
+    rules = ruleset(rules)
+    findings = quality(jobs, rejects, rules=rules)
     if not is_history(jobs):
         jobs = history(jobs.lazy()).collect()
-        inferred = quality(jobs).filter(pl.col("check") == "ends_inferred")
+        inferred = quality(jobs, rules=rules).filter(pl.col("check") == "ends_inferred")
         findings = pl.concat([findings, inferred])
     jobs = jobs.lazy().collect()
     first, last, window = _span(jobs, since, until)
@@ -103,7 +111,7 @@ def build(
         latency_over_time=queue_latency(jobs, every=every, **window),
         retries=retry_rates(jobs, by="connector", **window),
         retries_over_time=retry_rates(jobs, every=every, **window),
-        reasons=failure_reasons(jobs, **window),
+        reasons=failure_reasons(jobs, rules=rules, **window),
     )
     return Report(
         first=first,
@@ -202,4 +210,4 @@ def _most_failing(row: dict[str, Any]) -> str:
 
 def _most_frequent(row: dict[str, Any]) -> str:
     counts = f"{plural(row['n'], 'failed run')}, {plural(row['n_connectors'], 'connector')}"
-    return f"Most frequent last error: {safe(row['template'])} ({counts})."
+    return f"Most frequent cause of failure: {safe(row['cause'])} ({counts})."

@@ -21,12 +21,14 @@ from jobstats import charts
 from jobstats.ingest.loading import Loaded
 from jobstats.moments import Moment
 from jobstats.parquet import replace_file
+from jobstats.reasons import Rules
 from jobstats.report.model import Report, build
 from jobstats.spool import writing
 from jobstats.wording import safe
 
 _MOST_TABLE_ROWS = 100
 _CELL_CHARACTERS = 120
+_NOT_FOR_PEOPLE = ("n_connector_days", "n_templates", "template", "cause_id", "template_id", "rule_id")
 
 
 class _Picture(NamedTuple):
@@ -47,7 +49,12 @@ class _Section(NamedTuple):
 
 
 def write_report(
-    loaded: Loaded | pl.DataFrame, out: str | os.PathLike[str], *, since: Moment = None, until: Moment = None
+    loaded: Loaded | pl.DataFrame,
+    out: str | os.PathLike[str],
+    *,
+    since: Moment = None,
+    until: Moment = None,
+    rules: Rules = None,
 ) -> Path:
     """Write ``report.html`` into the folder ``out`` and return its path. The same data gives the same bytes.
 
@@ -56,13 +63,14 @@ def write_report(
         out: A folder, made when missing. A report that is there is replaced at once.
         since: Only runs at or after this; a datetime, ISO text or an age such as ``"7d"``.
         until: Only runs before this.
+        rules: A file of rules of failure reasons on top of the shipped ones, or a set of rules.
 
     Raises:
-        ArgumentError: A time that cannot be read, or nothing to report on.
+        ArgumentError: A time that cannot be read, a rule that is wrong, or nothing to report on.
         SourceError: The folder cannot be written.
     """
     jobs, rejects = Loaded.of(loaded)
-    return publish(build(jobs, rejects, since=since, until=until), out)
+    return publish(build(jobs, rejects, since=since, until=until, rules=rules), out)
 
 
 def publish(report: Report, out: str | os.PathLike[str]) -> Path:
@@ -127,15 +135,19 @@ def _sections(report: Report) -> list[_Section]:
         _Section(
             "reasons",
             "Failure reasons",
-            "The last error of each failed run, by when it ended. Errors that a retry overcame are counted beside, "
-            "not among them.",
-            [_picture("Why runs failed", charts.failure_reasons, tables.reasons)],
+            "The causes of the last error of each failed run, by when it ended. Errors that a retry overcame are "
+            "counted beside, not among them. Texts are redacted, and what differs from run to run is masked.",
+            [_picture("Why runs failed", charts.failure_reasons, tables.reasons, hidden=_NOT_FOR_PEOPLE)],
         ),
     ]
 
 
 def _picture(
-    words: str, draw: Callable[[Any], alt.TopLevelMixin], table: pl.DataFrame, worst: str | None = None
+    words: str,
+    draw: Callable[[Any], alt.TopLevelMixin],
+    table: pl.DataFrame,
+    worst: str | None = None,
+    hidden: tuple[str, ...] = (),
 ) -> _Picture:
     """A table drawn, and its first rows in words: the worst first, as they are drawn, or in its own order."""
     with alt.theme.enable("jobstats"):
@@ -145,6 +157,7 @@ def _picture(
     size = re.search(r'width="([\d.]+)" height="([\d.]+)"', svg)
     width, height = (f"{float(x):.0f}" for x in size.groups()) if size else ("", "")
     table = table.sort(worst, descending=True, nulls_last=True, maintain_order=True) if worst else table
+    table = table.drop(hidden)
     rows = [[_cell(value) for value in row] for row in table.head(_MOST_TABLE_ROWS).rows()]
     return _Picture(words, base64.b64encode(svg.encode()).decode(), width, height, table.columns, rows, len(table))
 

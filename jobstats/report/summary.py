@@ -19,7 +19,8 @@ def summary(report: Report) -> str:
         lines += ["", "Why runs failed"]
         most = reasons[0]["n"]
         lines += [
-            f"  {row['n']:>6,}  {'█' * max(1, round(_BAR * row['n'] / most)):<{_BAR}}  {safe(row['template'])}"
+            f"  {row['n']:>6,}  {'█' * max(1, round(_BAR * row['n'] / most)):<{_BAR}}  "
+            f"{safe(row['cause'])} ({row['category']})"
             for row in reasons
         ]
     if report.findings:

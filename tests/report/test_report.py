@@ -55,7 +55,7 @@ def test_headlines_name_the_worst(dump):
     assert most_failing.startswith(
         f"Fails most: {failing['connector'][0]}, {failing['failure_rate'][0]:.1%}".replace("%", " %")
     )
-    assert "Request failed with status code 429 (18 failed runs, " in most_frequent
+    assert "HTTP 429 (18 failed runs, " in most_frequent
 
 
 def test_nothing_is_said_to_fail_that_never_failed():
