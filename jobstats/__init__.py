@@ -18,6 +18,7 @@ Data flows one way: records → jobs table → result tables → charts → page
 ``analysis``   one module a question: jobs in, a small table out
 ``charts``     one function a question: that table in, an Altair chart out
 ``report``     analyses and charts composed into a page
+``formats``    answers as text
 ``cli``        the command line
 
 >>> import jobstats as js

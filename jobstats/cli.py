@@ -4,10 +4,7 @@ Exit codes: 0 done, 1 crash, 2 usage, 3 a gate the caller asked for was not pass
 input. The result goes to stdout, everything else to stderr.
 """
 
-import csv
 import io
-import json
-import math
 import os
 import signal
 import sys
@@ -277,15 +274,10 @@ def _write(
     answer: "pl.DataFrame", kind: Literal["table", "csv", "json"] | None, *, hidden: tuple[str, ...] = ()
 ) -> None:
     """Print an answer; a table for people leaves ``hidden`` columns out."""
-    import polars as pl
+    from jobstats.formats import written
 
     kind = kind or ("table" if sys.stdout and sys.stdout.isatty() else "csv")
-    write = {"table": _table, "csv": _csv, "json": _json}[kind]
-    try:
-        shown = write(answer.drop(hidden, strict=False) if kind == "table" else answer)
-    except (OverflowError, ValueError, pl.exceptions.PanicException) as error:
-        raise ArgumentError("SQL: the answer holds a value outside the calendar; cast it to text") from error
-    print(shown, end="")
+    print(written(answer.drop(hidden, strict=False) if kind == "table" else answer, kind), end="")
 
 
 def _read(source: tuple[str, ...]) -> "tuple[pl.LazyFrame, pl.DataFrame]":
@@ -376,50 +368,6 @@ def _progress() -> Iterator[Callable[[int, int], None] | None]:
             bar.update(task, description=step, completed=done, total=total or None, visible=is_long)
 
         yield show
-
-
-def _table(answer: "pl.DataFrame") -> str:
-    import polars as pl
-
-    from jobstats.wording import safe
-
-    texts = [name for name, dtype in answer.schema.items() if dtype == pl.String]
-    answer = answer.with_columns(
-        pl.Series(name, [None if value is None else safe(value, 500) for value in answer[name]], dtype=pl.String)
-        for name in texts
-    )
-    options = {"tbl_rows": 50, "tbl_cols": -1, "fmt_str_lengths": 80, "tbl_hide_column_data_types": True}
-    with pl.Config(tbl_width_chars=10_000, tbl_hide_dataframe_shape=True, **options):  # type: ignore[arg-type]
-        shown = str(answer)
-    return f"{shown}\n" + (f"50 of {len(answer):,} rows\n" if len(answer) > 50 else "")
-
-
-def _csv(answer: "pl.DataFrame") -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(answer.columns)
-    writer.writerows([_iso(value) for value in row] for row in answer.iter_rows())
-    return text.getvalue()
-
-
-def _json(answer: "pl.DataFrame") -> str:
-    rows = ({name: _plain(value) for name, value in row.items()} for row in answer.iter_rows(named=True))
-    return "".join(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _plain(value: object) -> object:
-    """Instants as ISO text; numbers that JSON does not have, and decimals, as text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return _iso(value)
-
-
-def _iso(value: object) -> object:
-    if not isinstance(value, datetime):
-        return value
-    return value.isoformat(timespec="microseconds" if value.microsecond % 1000 else "milliseconds").replace(
-        "+00:00", "Z"
-    )
 
 
 def _say(text: str) -> None:

@@ -26,6 +26,7 @@ FLOW = [
     "analysis",
     "charts",
     "report",
+    "formats",
     "cli",
     "__main__",
 ]

@@ -1,0 +1,71 @@
+"""An answer as text, in the formats the command line offers."""
+
+import io
+import math
+from collections.abc import Callable
+from csv import writer as writer_of
+from datetime import datetime
+from json import dumps
+
+import polars as pl
+
+from jobstats.errors import ArgumentError
+from jobstats.wording import safe
+
+
+def table(answer: pl.DataFrame) -> str:
+    """For people: the first 50 rows, every column."""
+    texts = [name for name, dtype in answer.schema.items() if dtype == pl.String]
+    answer = answer.with_columns(
+        pl.Series(name, [None if value is None else safe(value, 500) for value in answer[name]], dtype=pl.String)
+        for name in texts
+    )
+    options = {"tbl_rows": 50, "tbl_cols": -1, "fmt_str_lengths": 80, "tbl_hide_column_data_types": True}
+    with pl.Config(tbl_width_chars=10_000, tbl_hide_dataframe_shape=True, **options):  # type: ignore[arg-type]
+        shown = str(answer)
+    return f"{shown}\n" + (f"50 of {len(answer):,} rows\n" if len(answer) > 50 else "")
+
+
+def csv(answer: pl.DataFrame) -> str:
+    """For spreadsheets and programs; instants as ISO text."""
+    text = io.StringIO()
+    writer = writer_of(text, lineterminator="\n")
+    writer.writerow(answer.columns)
+    writer.writerows([_iso(value) for value in row] for row in answer.iter_rows())
+    return text.getvalue()
+
+
+def json(answer: pl.DataFrame) -> str:
+    """A line of JSON a row."""
+    rows = ({name: _plain(value) for name, value in row.items()} for row in answer.iter_rows(named=True))
+    return "".join(dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _plain(value: object) -> object:
+    """Instants as ISO text; numbers that JSON does not have, and decimals, as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return _iso(value)
+
+
+def _iso(value: object) -> object:
+    if not isinstance(value, datetime):
+        return value
+    return value.isoformat(timespec="microseconds" if value.microsecond % 1000 else "milliseconds").replace(
+        "+00:00", "Z"
+    )
+
+
+FORMATS: dict[str, Callable[[pl.DataFrame], str]] = {"table": table, "csv": csv, "json": json}
+
+
+def written(answer: pl.DataFrame, kind: str) -> str:
+    """An answer as text of one of the :data:`FORMATS`.
+
+    Raises:
+        ArgumentError: It holds an instant that Python has no word for.
+    """
+    try:
+        return FORMATS[kind](answer)
+    except (OverflowError, ValueError, pl.exceptions.PanicException) as error:
+        raise ArgumentError("SQL: the answer holds a value outside the calendar; cast it to text") from error
