@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 CRASH, USAGE, GATE, NO_INPUT, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
 _PROGRESS_BYTES = 20_000_000
 _REASONS_SHOWN = 20
-_HIDDEN_REASONS = ("n_orgs", "n_connector_days", "n_templates", "example", "cause_id", "template_id", "rule_id")
 _STDIN = "<stdin>"
 
 app = App(
@@ -213,12 +212,14 @@ def reasons(
     suggest
         Say which templates no rule knows, as rules to complete.
     format
-        table on a terminal, csv otherwise, unless you say.
+        table on a terminal, csv otherwise, unless you say; json is one object a line. The table leaves columns out.
     """
     from jobstats.analysis.failure_reasons import failure_reasons
+    from jobstats.formats import causes, causes_counted
     from jobstats.reasons import explain as explained
     from jobstats.reasons import read_catalog, ruleset, updated, write_catalog
     from jobstats.reasons.suggesting import suggested, texts_of
+    from jobstats.wording import plural
 
     known = ruleset(rules)
     if explain is not None:
@@ -230,14 +231,24 @@ def reasons(
     jobs, _ = _read(source)
     before = None if catalog is None else read_catalog(catalog)
     answer = failure_reasons(
-        jobs, by=by, since=since, until=until, baseline=baseline, rules=known, catalog=before
+        jobs,
+        by=by,
+        since=since,
+        until=until,
+        baseline=baseline,
+        rules=known,
+        catalog=before if baseline else None,
     ).collect()
     if catalog is not None:
-        write_catalog(updated(before, texts_of(jobs), rules=known), catalog)
+        after = updated(before, texts_of(jobs), rules=known)
+        write_catalog(after, catalog)
+        where = f"{'the' if before else 'a new'} catalog {catalog}"
+        _say(f"{plural(len(after.table), 'template')} in {where}")
     if suggest:
         print(suggested(answer), end="")
         return
-    _write(answer, format, hidden=_HIDDEN_REASONS)
+    _say(causes_counted(answer))
+    _write(answer, format, people=causes)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -271,13 +282,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(
-    answer: "pl.DataFrame", kind: Literal["table", "csv", "json"] | None, *, hidden: tuple[str, ...] = ()
+    answer: "pl.DataFrame",
+    kind: Literal["table", "csv", "json"] | None,
+    *,
+    people: "Callable[[pl.DataFrame], pl.DataFrame] | None" = None,
 ) -> None:
-    """Print an answer; a table for people leaves ``hidden`` columns out."""
+    """Print an answer; ``people`` makes it readable for a table."""
     from jobstats.formats import written
 
     kind = kind or ("table" if sys.stdout and sys.stdout.isatty() else "csv")
-    print(written(answer.drop(hidden, strict=False) if kind == "table" else answer, kind), end="")
+    print(written(people(answer) if people and kind == "table" else answer, kind), end="")
 
 
 def _read(source: tuple[str, ...]) -> "tuple[pl.LazyFrame, pl.DataFrame]":

@@ -10,7 +10,7 @@ from json import dumps
 import polars as pl
 
 from jobstats.errors import ArgumentError
-from jobstats.wording import safe
+from jobstats.wording import percent, plural, safe
 
 
 def table(answer: pl.DataFrame) -> str:
@@ -20,10 +20,16 @@ def table(answer: pl.DataFrame) -> str:
         pl.Series(name, [None if value is None else safe(value, 500) for value in answer[name]], dtype=pl.String)
         for name in texts
     )
-    options = {"tbl_rows": 50, "tbl_cols": -1, "fmt_str_lengths": 80, "tbl_hide_column_data_types": True}
+    options = {
+        "tbl_rows": 50,
+        "tbl_cell_numeric_alignment": "RIGHT",
+        "tbl_cols": -1,
+        "fmt_str_lengths": 80,
+        "tbl_hide_column_data_types": True,
+    }
     with pl.Config(tbl_width_chars=10_000, tbl_hide_dataframe_shape=True, **options):  # type: ignore[arg-type]
-        shown = str(answer)
-    return f"{shown}\n" + (f"50 of {len(answer):,} rows\n" if len(answer) > 50 else "")
+        shown = str(answer.head(50))
+    return f"{shown}\n" + (f"first 50 of {len(answer):,} rows; --format csv prints all\n" if len(answer) > 50 else "")
 
 
 def csv(answer: pl.DataFrame) -> str:
@@ -39,6 +45,32 @@ def json(answer: pl.DataFrame) -> str:
     """A line of JSON a row."""
     rows = ({name: _plain(value) for name, value in row.items()} for row in answer.iter_rows(named=True))
     return "".join(dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
+
+
+def causes(reasons: pl.DataFrame) -> pl.DataFrame:
+    """The table of :func:`jobstats.failure_reasons` with what fits a terminal, and rows that failed or may fail."""
+    counts = [name for name in ("n", "n_retrying", "n_before") if name in reasons.columns]
+    last = pl.col("last_seen_at").dt.strftime("%Y-%m-%d %H:%M")
+    compared = [pl.col("change"), pl.col("n_before")] if "change" in reasons.columns else []
+    groups = reasons.columns[: reasons.columns.index("cause")]
+    shown = reasons.filter(pl.any_horizontal(pl.col(counts) > 0))
+    shares = pl.Series("share", [percent(share) for share in shown["share"]], dtype=pl.String)
+    return shown.with_columns(shares).select(
+        *groups, "cause", "category", *compared, "n", "share", "n_recovered", "n_retrying", "connectors", last
+    )
+
+
+def causes_counted(reasons: pl.DataFrame) -> str:
+    """What the table of :func:`jobstats.failure_reasons` adds up to, in a sentence."""
+    n, recovered, retrying = (int(reasons[name].sum()) for name in ("n", "n_recovered", "n_retrying"))
+    counted = f"{plural(n, 'failed run')}, {recovered:,} recovered after an error, {retrying:,} to be tried again"
+    if "change" not in reasons.columns:
+        return counted
+    changes = reasons.filter(pl.col("change").is_in(["new", "rising", "burst", "falling", "vanished"]))
+    kinds = changes.group_by("change").len().sort("change").rows()
+    if len(reasons) and reasons["change"].is_null().all():
+        return f"{counted}; nothing to compare with: one of the windows holds no runs"
+    return f"{counted}; " + (", ".join(f"{count:,} {kind}" for kind, count in kinds) or "no clear change")
 
 
 def _plain(value: object) -> object:
@@ -68,4 +100,4 @@ def written(answer: pl.DataFrame, kind: str) -> str:
     try:
         return FORMATS[kind](answer)
     except (OverflowError, ValueError, pl.exceptions.PanicException) as error:
-        raise ArgumentError("SQL: the answer holds a value outside the calendar; cast it to text") from error
+        raise ArgumentError("the answer holds a value outside the calendar; cast it to text") from error

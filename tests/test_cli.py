@@ -269,7 +269,7 @@ def test_reasons_are_counted_apart_and_say_where(run, tmp_path, lines):
 
 def test_reasons_in_every_format(run):
     code, out, err = run("reasons", DUMP)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "122 failed runs, 154 recovered after an error, 14 to be tried again\n")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert (rows[0]["cause"], rows[0]["n"], rows[0]["n_recovered"]) == ("HTTP 429", "18", "8")
     assert sum(int(row["n"]) for row in rows) == 122
@@ -300,7 +300,7 @@ def test_a_text_is_explained(run):
     assert code == 0
     assert [line.split(",")[:2] for line in out.splitlines()[1:]] == [
         ["secret", "opaque-secret"], ["protect", "status"], ["mask", "address"], ["tidy", "marks"],
-        ["cause", "http-status"], ["category", "http-rate"],
+        ["template", ""], ["template_id", ""], ["cause", "http-status"], ["cause_id", ""], ["category", "http-rate"],
     ]  # fmt: skip
     assert "hunter2x" not in out
     assert run("reasons", DUMP, "--explain", "x")[0] == 2
@@ -321,7 +321,8 @@ def test_unknown_templates_are_suggested_as_rules(run, tmp_path):
     answer = run("reasons", tmp_path / "a.json", "--rules", rules, "--format", "json")[1]
     assert json.loads(answer.splitlines()[0])["category"] == "storage"
     assert (
-        run("reasons", tmp_path / "a.json", "--rules", rules, "--suggest")[1] == "# every template is known to a rule\n"
+        run("reasons", tmp_path / "a.json", "--rules", rules, "--suggest")[1]
+        == "# a rule names the cause of every template\n"
     )
     assert "storage" in run("report", tmp_path / "a.json", "--out", tmp_path / "r", "--rules", rules)[2]
     rules.write_text('[[cause]]\nid = "x"\npattern = "("\ncause = "y"')

@@ -17,7 +17,7 @@ LEVEL = 0.1
 _RATIO = 1.5
 _FEWEST = 3
 _CELLS = 2
-KINDS = ("new", "rising", "burst", "falling", "vanished", "steady", "few")
+KINDS = ("new", "rising", "burst", "falling", "vanished", "steady", "unclear", "few")
 
 
 def upper_tail(k: int, n: int, p: float) -> float:
@@ -118,4 +118,6 @@ def _kind(row: dict[str, int], ratio: float | None, up: float | None, down: floa
         return "falling" if row["x1"] else "vanished"
     if by_jobs <= LEVEL and (ratio is None or ratio >= _RATIO):
         return "burst"
-    return "few" if is_unseen else "steady"
+    if is_unseen:
+        return "few"
+    return "steady" if ratio is not None and 1 / _RATIO < ratio < _RATIO else "unclear"

@@ -16,12 +16,15 @@ from jobstats.table import epoch_ms
 
 Frame = TypeVar("Frame")
 CAUSE = "cause_id"
-COUNTS = ("n", "n_recovered", "n_connectors", "n_orgs", "n_connector_days", "n_templates")
+COUNTS = ("n", "n_recovered", "n_retrying", "n_connectors", "n_orgs", "n_connector_days", "n_templates")
 SEEN = ("first_seen_at", "last_seen_at")
-TEXTS = ("template", "example", "cause_id", "template_id", "rule_id")
+TEXTS = ("connectors", "template", "example", "cause_id", "template_id", "rule_id")
 CHANGES = ("change", "ratio", "q_value", "n_before", "n_connector_days_before")
 _AT = ("finished_at", "processed_at", "created_at")
 _CONNECTOR = ("connector", "connector_id", "org_id")
+_SUMS = COUNTS[:3]
+_KINDS = 3
+"""Kinds of connectors that are named."""
 _NOW, _BEFORE, _LONG_AGO = 2, 1, 0
 
 
@@ -46,16 +49,18 @@ def failure_reasons(
     """Causes of the last errors of failed runs, most frequent first, with the errors that a retry overcame apart.
 
     ``failedReason`` is the last error a run met and survives a later success, so it is counted as a failure only for
-    runs that failed for good; completed runs that carry one are ``n_recovered``. Texts are redacted and what differs
-    from run to run is masked (:mod:`jobstats.reasons`): no raw text leaves the jobs table.
+    runs that failed for good; completed runs that carry one are ``n_recovered``, and those that are to be tried again
+    or are at it ``n_retrying``. Texts are redacted and what differs from run to run is masked
+    (:mod:`jobstats.reasons`): no raw text leaves the jobs table.
 
     On an unmodified server a job only hands a sync event on, so these are errors of queueing and handing on, not of
     the crawl itself, which runs later and elsewhere.
 
     With ``baseline`` each cause is compared with the window before ``since``, by failed runs and by the connectors and
     days that saw it (:mod:`jobstats.analysis.drift`). Its ``change`` is ``new`` (not seen before, ever), ``rising``,
-    ``falling``, ``vanished``, ``burst`` (more failed runs, but of so few connectors and days that it may be chance),
-    ``steady``, or ``few`` (too few to tell). It is null where a window holds no runs.
+    ``falling``, ``vanished``, ``burst`` (more failed runs, but of so few connectors and days that it may be one
+    outage), ``steady`` (about as often), ``unclear`` (another rate, which may be chance), or ``few`` (too few to tell).
+    It is null where a window holds no runs.
 
     Args:
         jobs: A jobs table: Polars, DuckDB or Spark.
@@ -65,18 +70,19 @@ def failure_reasons(
         until: Only runs that ended before this.
         baseline: Length of the window before ``since`` to compare with, such as ``"28d"``.
         rules: A file of rules on top of the shipped ones, or a set: see :func:`jobstats.reasons.ruleset`.
-        catalog: Reasons known from earlier data (:func:`jobstats.reasons.read_catalog`): these are not new.
+        catalog: Reasons known from earlier data (:func:`jobstats.reasons.read_catalog`): these are not new, whichever
+            group saw them.
 
     Returns:
         ``by`` columns, ``bucket`` (UTC start, with ``every``), ``cause``, ``category``, ``share`` (of the failed runs
         in its group and window; null where none failed), ``n`` (failed runs), ``n_recovered`` (completed runs),
-        ``n_connectors``, ``n_orgs``, ``n_connector_days``, ``n_templates`` (of the failed runs), ``first_seen_at``,
-        ``last_seen_at`` (failed or recovered), ``template`` and ``example`` (the most frequent one of the cause, and a
-        whole masked text of it), ``cause_id``, ``template_id``, ``rule_id``. With ``baseline`` also ``change``,
-        ``ratio`` (of the failures per run, to the baseline's), ``q_value``, ``n_before``,
-        ``n_connector_days_before``; ``first_seen_at`` is then the first time ever. Sorted by group and bucket, then
-        most failures first. With ``every``, each cause of a group has a row in every window. A run whose end was seen
-        without its time (a torn record) counts at its last start.
+        ``n_retrying`` (neither), ``n_connectors``, ``n_orgs``, ``n_connector_days``, ``n_templates`` (of the failed
+        runs), ``first_seen_at``, ``last_seen_at`` (of all of them), ``connectors`` (the kinds that failed most),
+        ``template`` and ``example`` (the most frequent one of the cause, and a whole masked text of it), ``cause_id``,
+        ``template_id``, ``rule_id``. With ``baseline`` also ``change``, ``ratio`` (of the failures per run, to the
+        baseline's), ``q_value``, ``n_before``, ``n_connector_days_before``; ``first_seen_at`` is then the first time
+        ever. Sorted by group and bucket, then most failures first. With ``every``, each cause of a group has a row in
+        every window. A run whose end was seen without its time (a torn record) counts at its last start.
 
     Raises:
         ArgumentError: A column, time, length or rule that does not exist, or a baseline without ``since``.
@@ -88,28 +94,36 @@ def failure_reasons(
     ('HTTP 429', 'rate_limit', 18, 8)
     """
     known = ruleset(rules)
+    if catalog is not None and (baseline is None or not isinstance(catalog, Catalog)):
+        raise ArgumentError("catalog is what read_catalog returns, and tells what is new against a baseline; pass both")
     failed = nw.col("state") == "failed"
-    recovered = (nw.col("state") == "completed") & ~nw.col("failed_reason").is_null()
-    windows = _windows(jobs, failed | recovered, by=by, every=every, since=since, until=until, baseline=baseline)
+    has_reason = ~nw.col("failed_reason").is_null()
+    recovered = (nw.col("state") == "completed") & has_reason
+    retrying = ~nw.col("is_ended") & has_reason
+    windows = _windows(
+        jobs, failed | recovered | retrying, by=by, every=every, since=since, until=until, baseline=baseline
+    )
     asked = windows.asked
     runs = asked.runs.with_columns(
-        *flags({"n": failed, "n_recovered": ~failed}),
+        *flags({"n": failed, "n_recovered": recovered, "n_retrying": retrying}),
         _day=at_ms(asked.runs) // UNITS["d"],
         _period=_period(windows),
     )
     # Grouped by connector and day too, so that the few causes of many texts can still count distinct ones.
     texts = runs.group_by([*dict.fromkeys([*asked.keys, "failed_reason", *_CONNECTOR, "_day", "_period"])]).agg(
-        nw.col("n", "n_recovered").sum(),
+        nw.col(*_SUMS).sum(),
         nw.col("_at").min().alias("first_seen_at"),
         nw.col("_at").max().alias("last_seen_at"),
     )
-    found = collected(texts).with_columns(pl.col("n", "n_recovered").cast(pl.Int64))
+    found = collected(texts).with_columns(pl.col(_SUMS).cast(pl.Int64))
     found = found.hstack(classify(found["failed_reason"], rules=known))
     counted = _counted(found, asked.keys)
     if windows.since_ms is None:
         return returned(_ranked(asked, counted, _described(found, known), ()), jobs)
     exposed = _exposed(jobs, windows, by, asked)
-    counted = _changed(counted, found, exposed, asked.keys, first_known(catalog, found, CAUSE), windows.since_ms)
+    counted = _changed(
+        counted, found, exposed, asked.keys, first_known(catalog, found, CAUSE, rules=known), windows.since_ms
+    )
     return returned(_ranked(asked, counted, _described(found, known), CHANGES), jobs)
 
 
@@ -124,7 +138,7 @@ def _windows(jobs: Any, where: Any, *, since: Moment, until: Moment, baseline: s
     if since is None:
         raise ArgumentError("baseline needs since: where the window begins that is compared with the time before it")
     if asked.since is None:
-        return _Windows(asked, None, 0)
+        return _Windows(asked, 0, -length)  # an age of no data: there is nothing to compare
     since_ms = epoch_ms(asked.since)
     ever = ask(jobs, where=where, at=_AT, taken=taken, since=None, until=asked.until, **asking)
     return _Windows(ever._replace(since=asked.since), since_ms, since_ms - length)
@@ -144,21 +158,36 @@ def _period(windows: _Windows) -> Any:
 def _counted(found: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     is_now, has_failed = pl.col("_period") == _NOW, pl.col("n") > 0
     seen = found.group_by([*keys, CAUSE]).agg(
-        pl.col("n", "n_recovered").filter(is_now).sum(),
+        pl.col(_SUMS).filter(is_now).sum(),
         n_connectors=pl.struct(_CONNECTOR).filter(is_now, has_failed).n_unique(),
-        n_orgs=pl.col("org_id").filter(is_now, has_failed).n_unique(),
+        n_orgs=pl.col("org_id").filter(is_now, has_failed).drop_nulls().n_unique(),
         n_connector_days=pl.struct(*_CONNECTOR, "_day").filter(is_now, has_failed).n_unique(),
         n_templates=pl.col("template_id").filter(is_now, has_failed).n_unique(),
         first_seen_at=pl.col("first_seen_at").min(),
         last_seen_at=pl.col("last_seen_at").max(),
     )
-    return seen.with_columns(pl.col(COUNTS).cast(pl.Int64))
+    kinds = _kinds(found.filter(is_now, has_failed), [*keys, CAUSE])
+    counts = seen.with_columns(pl.col(COUNTS).cast(pl.Int64))
+    return counts.join(kinds, on=[*keys, CAUSE], how="left", nulls_equal=True)
+
+
+def _kinds(failed: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """The kinds of connectors that failed most, with their failed runs, in words."""
+    most = failed.group_by([*keys, pl.col("connector").alias("_kind")]).agg(pl.col("n").sum())
+    words = pl.format("{} {}", pl.col("_kind").fill_null("(none)"), "n")
+    return (
+        most.sort("n", "_kind", descending=[True, False], nulls_last=True)
+        .group_by(keys, maintain_order=True)
+        .agg(words.head(_KINDS).str.join(", ") + pl.when(pl.len() > _KINDS).then(pl.lit(", …")).otherwise(pl.lit("")))
+        .rename({"_kind": "connectors"})
+    )
 
 
 def _exposed(jobs: Any, windows: _Windows, by: By, asked: Asked) -> pl.DataFrame:
     """How many runs, and how many connectors on how many days, each window could have seen fail."""
     at = (*_AT[:1], "started_at", *_AT[1:])
-    since = None if asked.since is None else asked.since - timedelta(milliseconds=windows.since_ms - windows.before_ms)  # type: ignore[operator]
+    length = timedelta(milliseconds=(windows.since_ms or 0) - windows.before_ms)
+    since = None if asked.since is None else asked.since - length
     all_runs = ask(
         jobs,
         where=STARTED | nw.col("is_ended"),
@@ -227,7 +256,7 @@ def _changed(
 
 def _described(found: pl.DataFrame, rules: Any) -> pl.DataFrame:
     """For each cause its words: those of its most frequent template, and of that the most frequent text."""
-    weight = pl.col("n").sum() + pl.col("n_recovered").sum()
+    weight = pl.sum_horizontal(pl.col(_SUMS).sum())
     shown = [CAUSE, "cause", "category", "template", "template_id", "rule_id"]
     texts = found.group_by([*shown, "failed_reason"]).agg(weight=weight)
     texts = texts.with_columns(of_template=pl.col("weight").sum().over(CAUSE, "template_id"))

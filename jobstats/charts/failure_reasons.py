@@ -30,7 +30,10 @@ def failure_reasons(table: Any) -> alt.TopLevelMixin:
 
 
 def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
-    ranked = frame.sort("n", "n_recovered", "label", descending=[True, True, False])
+    failed = frame.filter(pl.col("n") > 0)
+    if 0 < len(failed) < len(frame):
+        notes.append(f"{plural(len(frame) - len(failed), 'more cause')} without failed runs")
+    ranked = (failed if len(failed) else frame).sort("n", "n_recovered", "label", descending=[True, True, False])
     shown = ranked.head(_MOST_BARS).with_row_index("rank")
     if len(shown) < len(ranked):
         notes.append(f"first {len(shown)} of {len(ranked):,} causes")
@@ -42,7 +45,9 @@ def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLe
         f"{plural(row['n_connectors'], 'connector')}"
         for row in shown.to_dicts()
     ]
-    shown = shown.with_columns(values=pl.Series(words, dtype=pl.String))
+    shown = shown.select("rank", "label", "category", "n", "n_recovered", "n_orgs").with_columns(
+        values=pl.Series(words, dtype=pl.String)
+    )
     # Rank and label in one value: sorted by the first, read by the second.
     shown = shown.with_columns(place=pl.format("{}|{}", pl.col("rank").cast(pl.String).str.zfill(3), "label"))
     base = alt.Chart(shown).encode(

@@ -96,11 +96,22 @@ def updated(catalog: Catalog | None, texts: pl.DataFrame, *, rules: Rules = None
     return Catalog(_merged(pl.concat([seen.select(SCHEMA.names()), earlier])), known)
 
 
-def first_known(catalog: Catalog | None, found: pl.DataFrame, key: str) -> pl.DataFrame:
-    """When each ``key`` of classified texts was first seen according to a catalog: ``key``, ``known_at``."""
+def first_known(catalog: Catalog | None, found: pl.DataFrame, key: str, *, rules: Rules = None) -> pl.DataFrame:
+    """When each ``key`` of texts classified by these rules was first seen according to a catalog.
+
+    Args:
+        catalog: What is known, by whatever rules.
+        found: ``failed_reason`` and the columns of :func:`classify`.
+        key: ``cause_id`` or ``template_id``.
+        rules: The rules of ``found``.
+
+    Returns:
+        ``key`` and ``known_at``, for those that are known.
+    """
     if catalog is None:
         return pl.DataFrame(schema={key: pl.String, "known_at": _TIME})
-    table = catalog.table
+    texts = found.unique("failed_reason")
+    table = _merged(_rekeyed(catalog, texts["failed_reason"], texts, ruleset(rules)))
     ids = pl.concat_list("template_id", "cause_id", "aliases")
     known = table.select(id=ids, known_at="first_seen_at").explode("id").group_by("id").agg(pl.col("known_at").min())
     own = found.select(key, pl.col("template_id")).unique()
@@ -116,6 +127,7 @@ def _rekeyed(catalog: Catalog | None, texts: pl.Series, now: pl.DataFrame, rules
         return catalog.table
     then = classify(texts, rules=catalog.rules)["template_id"]
     named = ("template_id", "cause_id", "cause", "category", "template")
+    # A text that several wordings shared before is as old as all of them: better that than news that are none.
     by_text = now.select(named).with_columns(was=then).unique()
     gone = catalog.table.join(by_text, left_on="template_id", right_on="was", how="anti")
     by_template = classify(gone["template"], rules=rules).select(named).with_columns(was=gone["template_id"])
@@ -126,7 +138,6 @@ def _rekeyed(catalog: Catalog | None, texts: pl.Series, now: pl.DataFrame, rules
 
 
 def _merged(rows: pl.DataFrame) -> pl.DataFrame:
-    own = pl.col("template_id").first(), pl.col("cause_id").first()
     merged = (
         rows.sort("template_id", pl.col("template").str.len_chars(), "template", "cause_id")
         .group_by("template_id", maintain_order=True)
@@ -135,8 +146,9 @@ def _merged(rows: pl.DataFrame) -> pl.DataFrame:
             pl.col("first_seen_at").min(),
             pl.col("last_seen_at").max(),
             aliases=pl.col("aliases").list.explode(keep_nulls=False, empty_as_null=False).unique().sort(),
-            ids=pl.concat_list(*own).first(),
         )
-        .with_columns(aliases=pl.col("aliases").list.set_difference("ids").list.sort())
     )
+    # An id that is in use again is no alias of another reason.
+    live = pl.concat([merged["template_id"], merged["cause_id"]]).unique().to_list()
+    merged = merged.with_columns(aliases=pl.col("aliases").list.set_difference(live).list.sort())
     return merged.select(SCHEMA.names()).cast(SCHEMA)

@@ -26,9 +26,11 @@ _UNSAFE = ("clean", "secret")
 _END_CHARACTERS = 8_000
 _HEAD_CHARACTERS = 2_000
 _TEMPLATE_CHARACTERS = 300
+_CAUSE_CHARACTERS = 120
 _COLUMNS = ("template", "template_id", "cause", "cause_id", "category", "rule_id")
+_MARKS = str.maketrans("\ue000\ue001\ue003\ue004\ue005\ue006", "‹›''«»")
 _BLANK = r"[^\S ]\s*| \s+"
-_PLACEHOLDER = r"[^\s\"'(),;=\[\]{}|]*<[a-z]+>[^\s\"'(),;=\[\]{}|]*"
+_PLACEHOLDER = r"(?:[a-z][a-z0-9+.-]*://)?<[a-z]+>"
 
 
 def ruleset(rules: Rules = None) -> RuleSet:
@@ -49,7 +51,10 @@ def ruleset(rules: Rules = None) -> RuleSet:
         return shipped()
     if isinstance(rules, RuleSet):
         return rules
-    path = os.fspath(rules)
+    try:
+        path = os.fspath(rules)
+    except TypeError as error:
+        raise ArgumentError(f"rules are a file or a set, found {type(rules).__name__}") from error
     found, own = read_rules(path)
     for wrong in misfits(found, own):
         raise ArgumentError(f"rules {path}: {wrong}")
@@ -85,11 +90,11 @@ def misfits(rules: RuleSet, among: Iterable[str]) -> list[str]:
     ]
 
 
-def classify(texts: pl.Series, *, rules: Rules = None) -> pl.DataFrame:
+def classify(texts: pl.Series | Iterable[str | None], *, rules: Rules = None) -> pl.DataFrame:
     """What each failure text says, row by row.
 
     Args:
-        texts: Failure texts; null, empty and ``"null"`` are failures without a reason.
+        texts: Failure texts, a Polars series or others; null, empty and ``"null"`` are failures without a reason.
         rules: A file of rules on top of the shipped ones, or a set of rules.
 
     Returns:
@@ -100,16 +105,16 @@ def classify(texts: pl.Series, *, rules: Rules = None) -> pl.DataFrame:
         ``rule_id`` (the rule that knew the cause, or else the category).
 
     Raises:
-        ArgumentError: A rule is wrong.
+        ArgumentError: A rule is wrong, or these are no texts.
 
-    >>> texts = pl.Series(["connect ECONNREFUSED 10.0.0.7:6379", "Request failed with status code 429", None])
+    >>> texts = ["connect ECONNREFUSED 10.0.0.7:6379", "Request failed with status code 429", None]
     >>> classify(texts).select("template", "cause", "category").rows()  # doctest: +NORMALIZE_WHITESPACE
     [('connect ECONNREFUSED <ip>', 'Connection refused', 'network'),
      ('Request failed with status code 429', 'HTTP 429', 'rate_limit'),
      ('(no reason given)', 'No cause given', 'unknown')]
     """
     known = ruleset(rules)
-    rows = texts.cast(pl.String).alias("text").to_frame()
+    rows = _series(texts).alias("text").to_frame()
     distinct = rows.unique()
     distinct = distinct.with_columns(whole=_staged(distinct["text"], known, TEXT_STAGES))
     templates = _caused(distinct.select("whole").unique(), known)
@@ -117,29 +122,50 @@ def classify(texts: pl.Series, *, rules: Rules = None) -> pl.DataFrame:
     return rows.join(distinct, on="text", how="left", nulls_equal=True, maintain_order="left").select(_COLUMNS)
 
 
-def redact(texts: pl.Series, *, rules: Rules = None) -> pl.Series:
-    """The texts on one line each, whole up to 2,000 characters, masked as templates are: fit to be shown."""
+def redact(texts: pl.Series | Iterable[str | None], *, rules: Rules = None) -> pl.Series:
+    """The texts on one line each, whole up to 2,000 characters, masked as templates are: fit to be shown.
+
+    Raises:
+        ArgumentError: A rule is wrong, or these are no texts.
+    """
     stages = tuple(stage for stage in TEXT_STAGES if stage != "head")
-    return _staged(texts.cast(pl.String), ruleset(rules), stages).alias(texts.name)
+    series = _series(texts)
+    return _staged(series, ruleset(rules), stages).alias(series.name)
+
+
+def _series(texts: pl.Series | Iterable[str | None]) -> pl.Series:
+    if isinstance(texts, pl.Series):
+        if texts.dtype not in {pl.String, pl.Null, pl.Categorical} and not isinstance(texts.dtype, pl.Enum):
+            raise ArgumentError(f"expected texts, found a series of {texts.dtype}")
+        return texts.cast(pl.String)
+    try:
+        return pl.Series("text", [texts] if isinstance(texts, str) else list(texts), dtype=pl.String)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise ArgumentError(f"expected texts, found {type(texts).__name__}: {error}") from error
 
 
 def explain(text: str | None, *, rules: Rules = None) -> pl.DataFrame:
     """Which rules act on a text, in order.
 
     Returns:
-        A row a rule that acts: ``stage``, ``rule_id``, ``text`` (what it makes of the text; null while secrets may
-        be in it). Last come the rules of the cause and the category with the names they give, or pins.
+        A row a rule that acts: ``stage``, ``rule_id``, ``text`` (what it makes of the text; null while secrets may be
+        in it; ‹ and › enclose what is protected, « and » what may be opaque). Last comes the answer: template,
+        template_id, cause, cause_id and category, with the rules that knew the cause and the category, or pins.
 
     >>> explain("HTTP 429 from 10.0.0.7").select("stage", "rule_id", "text").rows()  # doctest: +NORMALIZE_WHITESPACE
-    [('protect', 'status', 'HTTP 429 from 10.0.0.7'),
-     ('mask', 'address', 'HTTP 429 from <ip>'),
+    [('protect', 'status', 'HTTP ‹429› from 10.0.0.7'),
+     ('mask', 'address', 'HTTP ‹429› from <ip>'),
      ('tidy', 'marks', 'HTTP 429 from <ip>'),
+     ('template', None, 'HTTP 429 from <ip>'),
+     ('template_id', None, 't_e0eadf84e61d'),
      ('cause', 'http-status', 'HTTP 429'),
+     ('cause_id', None, 'c_069a8f69099c'),
      ('category', 'http-rate', 'rate_limit')]
     """
     known = ruleset(rules)
-    steps: list[tuple[str, str, str | None]] = []
-    now = _cut(pl.Series("text", [text], dtype=pl.String))
+    steps: list[tuple[str, str | None, str | None]] = []
+    readable = None if text is None else text.encode(errors="replace").decode()
+    now = _cut(pl.Series("text", [readable], dtype=pl.String))
     for stage, rule, before, after in _steps(now, known):
         if not after.equals(before, null_equal=True):
             steps.append((stage, rule.id, _shown(after.item())))
@@ -148,18 +174,20 @@ def explain(text: str | None, *, rules: Rules = None) -> pl.DataFrame:
     first_safe = sum(stage in _UNSAFE for stage, *_ in steps)
     steps = [(stage, name, None if i < first_safe - 1 else shown) for i, (stage, name, shown) in enumerate(steps)]
     found = _caused(pl.DataFrame({"whole": _finished(now)}), known, with_both=True).row(0, named=True)
-    steps += [
-        (stage, found[f"{stage}_rule"], found[stage]) for stage in ("cause", "category") if found[f"{stage}_rule"]
-    ]
+    # A rule of a cause may know the category too.
+    rules_of = {
+        "cause": found["cause_rule"],
+        "category": found["category_rule"] or (found["cause_rule"] if found["category"] != UNKNOWN else None),
+    }
+    steps += [(name, rules_of.get(name), found[name]) for name in _COLUMNS if name != "rule_id"]
     return pl.DataFrame(steps, schema={"stage": pl.String, "rule_id": pl.String, "text": pl.String}, orient="row")
 
 
 def _shown(text: str | None) -> str | None:
-    """A text between two rules as it can be printed: quotes for the marks of quotes, nothing for the others."""
+    """A text between two rules as it can be printed."""
     if text is None:
         return None
-    for mark, shown in (("\ue003", "'"), ("\ue004", "'")):
-        text = text.replace(mark, shown)
+    text = text.translate(_MARKS)
     return "".join(letter for letter in text if not "\ue000" <= letter <= "\uf8ff")
 
 
@@ -169,7 +197,7 @@ def _steps(texts: pl.Series, rules: RuleSet) -> Iterator[tuple[str, Any, pl.Seri
         begun = texts
         for rule in rules.stage(stage):
             before, texts = texts, texts.str.replace_all(rule.regex, rule.replace)
-            yield stage, rule, before, _bounded(begun, texts, stage) if rule is rules.stage(stage)[-1] else texts
+            yield stage, rule, before, texts
         texts = _bounded(begun, texts, stage)
 
 
@@ -194,13 +222,14 @@ def _in_parallel(texts: pl.Series, expression: pl.Expr) -> pl.Series:
 def _cut(texts: pl.Series) -> pl.Series:
     """Both ends of a very long text: a message stands at the head of a stack, or at its end.
 
-    What the cut goes through may be half a secret, which no rule would know, and is left out.
+    What the cut goes through may be half a secret, which no rule would know: the last word before it and the line
+    behind it are left out.
     """
     text = pl.col("text")
     head = text.str.head(_END_CHARACTERS).str.replace(r"(\s)\S{1,500}$", "$1")
-    tail = text.str.tail(_END_CHARACTERS).str.replace(r"^\S{1,500}(\s)", "$1")
-    is_long = text.str.len_bytes() > 2 * _END_CHARACTERS
-    cut = pl.when(is_long).then(pl.concat_str(head, pl.lit("\n    …\n"), tail)).otherwise(text)
+    tail = text.str.tail(_END_CHARACTERS).str.extract(r"\n((?s:.*))$").fill_null("")
+    is_long = text.str.len_chars() > 2 * _END_CHARACTERS
+    cut = pl.when(is_long).then(pl.concat_str(head, pl.lit("\n    [...]\n"), tail)).otherwise(text)
     frame = texts.alias("text").to_frame().select(cut, is_ascii=text.str.len_bytes() == text.str.len_chars())
     # Full-width digits and the like become plain ones, where there is anything of the kind.
     other = frame["is_ascii"].not_().arg_true()
@@ -241,7 +270,7 @@ def _caused(templates: pl.DataFrame, rules: RuleSet, *, with_both: bool = False)
         whole.str.slice(0, _TEMPLATE_CHARACTERS - 1) + "…"
     )
     table = templates.with_columns(
-        template=shown.otherwise(whole), canon=pl.when(canon == "").then(whole).otherwise(canon)
+        template=shown.otherwise(whole), canon=pl.when(canon.str.contains(r"[\p{L}\p{N}]")).then(canon).otherwise(whole)
     )
     table = table.with_columns(template_id=_ids(table["canon"], "t_"))
     table = _ruled(table, rules)
@@ -277,9 +306,10 @@ def _ruled(table: pl.DataFrame, rules: RuleSet) -> pl.DataFrame:
     named = pl.lit(None, dtype=pl.String)
     for place in fitting.drop_nulls().unique().sort():
         rule = rules.cause[place]
-        name = pl.lit(rule.cause)
+        name: pl.Expr = pl.lit(rule.cause)
         if "$" in rule.cause:
             name = pl.col("whole").str.replace(f"(?s)^.*?(?-s:{rule.naming_regex})(?s:.*)$", rule.cause)
+            name = pl.when(name.str.contains(r"\S")).then(name.str.slice(0, _CAUSE_CHARACTERS)).otherwise("template")
         named = pl.when(pl.col("_rule") == place).then(name).otherwise(named)
     table = table.with_columns(
         named=named,

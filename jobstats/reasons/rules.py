@@ -36,7 +36,9 @@ STAGES = (*TEXT_STAGES, "cause", "category")
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Pattern = Annotated[str, Field(min_length=1)]
-Words = Annotated[str, StringConstraints(min_length=1, max_length=120)]
+Words = Annotated[
+    str, StringConstraints(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")
+]
 
 
 class _Model(BaseModel):
@@ -159,8 +161,8 @@ def shipped() -> RuleSet:
 def read_rules(path: str) -> tuple[RuleSet, frozenset[str]]:
     """The shipped rules with those of a file on top, and the ids of the file's own."""
     try:
-        with open(path, "rb") as file:
-            own = tomllib.load(file)
+        with open(path, encoding="utf-8-sig") as file:
+            own = tomllib.loads(file.read())
     except OSError as error:
         raise ArgumentError(f"rules {path}: cannot read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -188,7 +190,10 @@ def _merged(own: dict[str, Any], path: str) -> tuple[RuleSet, frozenset[str]]:
 def _placed(rules: list[dict[str, Any]], entries: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
     """The rules with entries replaced, taken away, or put in where they ask to be."""
     placed, front = list(rules), 0
+    names = [entry.get("id") for entry in entries]
     for entry in entries:
+        if names.count(entry.get("id")) > 1 and entry.get("id") is not None:
+            raise ArgumentError(f"{where}: rule {entry['id']!r} is there twice")
         rule = dict(entry)
         asked = {key: rule.pop(key) for key in ("enabled", "before", "after") if key in rule}
         name = rule.get("id")
@@ -220,9 +225,11 @@ def _first(error: ValidationError, merged: dict[str, Any]) -> str:
     first = error.errors()[0]
     stage, place, *field = first["loc"]
     entry = merged[str(stage)][place]
-    name = repr(entry.get("id")) if stage != "pin" else f"pin {int(place) + 1}"
+    name = f"rule {entry['id']!r}" if "id" in entry else f"number {int(place) + 1}, which has no id"
+    if stage == "pin":
+        name = f"number {int(place) + 1}"
     words = first["msg"].removeprefix("Value error, ")
-    return f"{stage}: rule {name}: {'.'.join(map(str, field))}{': ' if field else ''}{words}"
+    return " ".join(f"{stage}: {name}: {'.'.join(map(str, field))}{': ' if field else ''}{words}".split())
 
 
 def _check(rules: RuleSet, own: frozenset[str], path: str) -> None:
@@ -233,18 +240,30 @@ def _check(rules: RuleSet, own: frozenset[str], path: str) -> None:
             raise ArgumentError(f"rules {path}: {stage}: rule {rule.id!r}: another rule has this id")
         seen.add(rule.id)
         if rule.id in own:
-            _compile(rule.regex, getattr(rule, "replace", ""), f"rules {path}: {stage}: rule {rule.id!r}")
+            _compile(
+                rule.regex,
+                f"rules {path}: {stage}: rule {rule.id!r}",
+                getattr(rule, "replace", ""),
+                getattr(rule, "cause", ""),
+            )
     for place, pin in enumerate(rules.pin, start=1):
         if pin.regex is not None:
-            _compile(pin.regex, "", f"rules {path}: pin {place}")
+            _compile(pin.regex, f"rules {path}: pin: number {place}")
 
 
-def _compile(regex: str, replace: str, where: str) -> None:
+def _compile(regex: str, where: str, *templates: str) -> None:
+    """Refuse what the engine cannot compile, and templates that use groups which are not there."""
     try:
-        pl.select(pl.lit("").str.replace_all(regex, replace))
+        groups = pl.select(pl.lit("").str.extract_groups(f"({regex})")).to_series().dtype
     except pl.exceptions.PolarsError as error:
-        words = " ".join(str(error).split())
+        words = " ".join(str(error).split("This error occurred")[0].split())
         raise ArgumentError(f"{where}: bad pattern: {words}") from error
+    if pl.select(pl.lit("").str.contains(regex)).item():
+        raise ArgumentError(f"{where}: bad pattern: it fits the empty text, and so every text")
+    most = len(groups.fields) - 1 if isinstance(groups, pl.Struct) else 0
+    for used in re.findall(r"\$\{?([0-9]+)", " ".join(templates)):
+        if int(used) > most:
+            raise ArgumentError(f"{where}: uses the group ${used}, and its pattern has {most}")
 
 
 _CLASSES = {
@@ -264,7 +283,7 @@ def _ascii(pattern: str) -> str:
 
 def _lower(pattern: str) -> str:
     """Half the time of a pattern that ignores case, to compile and to match."""
-    return re.sub(r"\\p\{[^}]*\}|\\x\{[^}]*\}|\\.|\(\?[a-zA-Z-]+:?|[A-Z]+", _lowered, pattern, flags=re.DOTALL)
+    return re.sub(r"\\p\{[^}]*\}|\\x\{[^}]*\}|\\.|\(\?[a-zA-Z-]+:?|[^\W\d_]+", _lowered, pattern, flags=re.DOTALL)
 
 
 def _lowered(found: re.Match[str]) -> str:

@@ -28,7 +28,7 @@ from jobstats.wording import safe
 
 _MOST_TABLE_ROWS = 100
 _CELL_CHARACTERS = 120
-_NOT_FOR_PEOPLE = ("n_connector_days", "n_templates", "template", "cause_id", "template_id", "rule_id")
+_NOT_FOR_PEOPLE = ("n_orgs", "n_connector_days", "n_templates", "template", "cause_id", "template_id", "rule_id")
 
 
 class _Picture(NamedTuple):

@@ -38,6 +38,8 @@ def told(x0, x1, c0=None, c1=None, *, is_old=False, runs=(2_800, 700), days=(280
         (told(0, 12, is_old=True), "rising"),
         (told(8, 20), "rising"),
         (told(80, 20), "steady"),
+        (told(40, 16, 40, 3), "burst"),
+        (told(9, 4), "unclear"),
         (told(120, 4), "falling"),
         (told(60, 0), "vanished"),
         (told(0, 60, 0, 1), "burst"),

@@ -38,19 +38,22 @@ def test_eight_runs_by_hand(failures, engine, as_polars):
         "cause",
         "category",
         "template",
-        "share",
         "n",
         "n_recovered",
+        "n_retrying",
         "n_connectors",
         "n_orgs",
         "n_connector_days",
         "n_templates",
+        "connectors",
     ]
-    assert answer.select(columns).with_columns(pl.col("share").round(9)).rows() == [
-        ("Connection refused", "network", "connect ECONNREFUSED <ip>", 0.6, 3, 0, 2, 2, 2, 2),
-        ("HTTP 429", "rate_limit", "Request failed with status code 429", 0.2, 1, 1, 1, 1, 1, 1),
-        ("No cause given", "unknown", NO_REASON, 0.2, 1, 0, 1, 1, 1, 1),
+    assert answer.select(columns).rows() == [
+        ("Connection refused", "network", "connect ECONNREFUSED <ip>", 3, 0, 0, 2, 2, 2, 2, "Drive 3"),
+        ("HTTP 429", "rate_limit", "Request failed with status code 429", 1, 1, 0, 1, 1, 1, 1, "Drive 1"),
+        ("No cause given", "unknown", NO_REASON, 1, 0, 0, 1, 1, 1, 1, "Drive 1"),
+        ("HTTP 500", "server_error", "Request failed with status code 500", 0, 0, 1, 0, 0, 0, 0, None),
     ]  # fmt: skip
+    assert answer["share"].to_list() == pytest.approx([0.6, 0.2, 0.2, 0])
 
 
 def test_a_reason_is_seen_from_its_first_to_its_last_time():
@@ -65,6 +68,8 @@ def test_the_error_of_a_completed_run_is_no_failure(dump):
     answer = js.failure_reasons(dump.jobs)
     assert answer["n"].sum() == js.retry_rates(dump.jobs)["n_failed"][0] == 122
     assert answer["n_recovered"].sum() == 154
+    waiting = dump.jobs.filter("is_latest", ~pl.col("is_ended"), pl.col("failed_reason").is_not_null())
+    assert answer["n_retrying"].sum() == len(waiting) == 14
     assert answer["share"].sum() == pytest.approx(1)
 
 

@@ -20,7 +20,7 @@ def template(text: str | None) -> str:
         ("connect ECONNREFUSED 127.0.0.1:6379", "connect ECONNREFUSED <ip>"),
         ("timeout of 10000ms exceeded", "timeout of <n>ms exceeded"),
         ("An API error occurred: invalid_auth", "An API error occurred: invalid_auth"),
-        ("job crawl-drive-34696659-26eb-4a6c-9210-28bd3e356246 not found", "job crawl-drive-<uuid> not found"),
+        ("job crawl-drive-34696659-26eb-4a6c-9210-28bd3e356246 not found", "job <id> not found"),
         ("ENOENT: no such file, open '/var/lib/x/abc.json'", "ENOENT: no such file, open '<path>'"),
         ("\x1b[31mError:\x1b[0m\n\tdisk   full", "Error: disk full"),
         ('Traceback (most recent call last):\n  File "a.py", line 3\nValueError: bad value', "ValueError: bad value"),
@@ -189,3 +189,43 @@ def test_the_ends_of_a_very_long_text_are_read():
     stack = "".join(f'  File "/a/b{i}.py", line {i}, in f\n    call({i})\n' for i in range(20_000))
     text = f"Traceback (most recent call last):\n{stack}OSError: [Errno 28] No space left on device"
     assert classify(pl.Series([text]))["cause"][0] == "No space left on device"
+
+
+def test_words_beside_what_is_masked_keep_errors_apart():
+    texts = ["disk-full:12345", "quota-exceeded:12345", "token_expired_7", "token_revoked_7", "ECONNREFUSED:10.0.0.1:80",
+             "ETIMEDOUT:10.0.0.1:80", "不足:12", "拒绝:12", "12", "failed 0x80070005", "failed 0x80004005"]  # fmt: skip
+    assert classify(texts)["template_id"].n_unique() == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "template"),
+    [
+        ("boom\n    at least one recipient is required", "boom at least one recipient is required"),
+        ("missing required tag <table>", "missing required tag <table>"),
+        ("password: required", "password: required"),
+        ("{'token': 'expired'}", "{'token': 'expired'}"),
+        ("the site returned 429", "the site returned 429"),
+        ("failed with 403", "failed with 403"),
+        ("HTTP/429", "HTTP/429"),
+        ("socket.io failed", "socket.io failed"),
+        ("'@angular/core' not found", "<value> not found"),
+        ("GOOGLE_DRIVE_QUOTA_EXCEEDED_V2_ERROR", "GOOGLE_DRIVE_QUOTA_EXCEEDED_V2_ERROR"),
+        ("retry in ~30s", "retry in ~<n>s"),
+        ("failed 0x80070005", "failed 0x80070005"),
+        ("deadbeefcafebabedeadbeef is bad", "<hex> is bad"),
+        ("x [parameters: (1)] unique violated", "x unique violated"),
+    ],
+)
+def test_the_decisive_word_stays(text, template):
+    assert classify([text])["template"][0] == template
+
+
+def test_a_cut_goes_through_no_secret():
+    frames = "\n".join(f"    at a.b.C.d{i}(C.java:{i})" for i in range(800))
+    key = "\n".join("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU2Nzg5QUJDREVGR0hJSktM" for _ in range(200))
+    text = f"start\n{frames}\n-----BEGIN PRIVATE KEY-----\n{key}\nshortTAILkey9==\n-----END PRIVATE KEY----- ended"
+    shown = classify([text])["template"][0]
+    assert "TAILkey" not in shown
+    assert shown.startswith("start")
+    assert "x=b" not in classify(["Set-Cookie: " + "x=b; " * 4_000])["template"][0]
+    assert "zzz" not in classify(["password=" + "z" * 18_000])["template"][0]

@@ -105,7 +105,9 @@ CONTEXTS = (
 KEYED = (
     "password={}", 'password: "{}"', "{{'password': '{}'}}", '{{\\"password\\":\\"{}\\"}}', "pwd={}&x=1", "--password {} --all",
     "DB_PASSWORD={} not accepted", "client_secret={}", "api_key = '{}'", "Cookie: sid={}; a=b", "password is {}", "passphrase: {}",
-    "https://ana:{}@example.org/x", "PWD {}", "secret => \"{}\"", "?password%3D{}",
+    "https://ana:{}@example.org/x", "PWD {}", "DB_PASS={}", "Passwort: {}", "<password>{}</password>", "curl -u ana:{} x",
+    "login ana password {}", "identified by {}", "Authorization: ApiKey {}", "password == {}", "_authToken={}", "%22password%22%3A%22{}%22",
+    "Server=db;Uid=a;Pwd={};", "api key: {}", "{{'password': b'{}'}}", "pass\0word={}", "postgres://ana:{}#)x@db/x", "password -> {}", "secret => \"{}\"", "?password%3D{}",
 )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def test_pins_beat_every_rule(own):
         ('[[cause]]\nid = "x"\npattern = "a"\ncause = "b"\ncategory = "weather"', "rule 'x': category: Input should be"),
         ('[[cause]]\nid = "x"\npattern = "a"\ncause = "b"\nspeed = 3', "rule 'x': speed: Extra inputs are not permitted"),
         ('[[cause]]\nid = "X y"\npattern = "a"\ncause = "b"', "rule 'X y': id: String should match"),
-        ('[[cause]]\npattern = "a"\ncause = "b"', "cause: rule None: id: Field required"),
+        ('[[cause]]\npattern = "a"\ncause = "b"', "cause: number 1, which has no id: id: Field required"),
         ('[[cause]]\nid = "url"\npattern = "a"\ncause = "b"', "cause: rule 'url': another rule has this id"),
         ('[[cause]]\nid = "x"\nenabled = false', "rule 'x' is to be taken away, and there is none of this id"),
         ('[[cause]]\nid = "x"\npattern = "a"\ncause = "b"\nbefore = "nowhere"', "beside 'nowhere', which is no other rule"),
@@ -93,9 +93,14 @@ def test_pins_beat_every_rule(own):
         ('[[cause]]\nid = "x"\npattern = "a"\ncause = "b"\ncounter_examples = ["a"]', "acts on its counter-example 'a'"),
         ('[[weather]]\nid = "x"', "no stage is called 'weather'; there are clean, secret"),
         ("cause = 3", "cause is not a list of tables"),
-        ("[[pin]]\ncause = 'x'", "pin: rule pin 1: needs either template_id or pattern"),
-        ("[[pin]]\npattern = '(('\ncause = 'x'", "pin 1: bad pattern"),
+        ("[[pin]]\ncause = 'x'", "pin: number 1: needs either template_id or pattern"),
+        ("[[pin]]\npattern = '(('\ncause = 'x'", "pin: number 1: bad pattern"),
         ("x = [", "not TOML"),
+        ('[[cause]]\nid = "x"\npattern = "a"\ncause = "b"\n[[cause]]\nid = "x"\npattern = "c"\ncause = "d"', "rule 'x' is there twice"),
+        ('[[cause]]\nid = "x"\npattern = "a"\ncause = "b ${1}"', "rule 'x': uses the group \\$1, and its pattern has 0"),
+        ('[[mask]]\nid = "x"\npattern = "(a)"\nreplace = "$2"', "rule 'x': uses the group \\$2, and its pattern has 1"),
+        ('[[mask]]\nid = "x"\npattern = "a*"\nreplace = "b"', "rule 'x': bad pattern: it fits the empty text"),
+        ('[[cause]]\nid = "x"\npattern = "a"\ncause = " "', "rule 'x': cause: String should match pattern"),
     ],
 )  # fmt: skip
 def test_a_wrong_rule_is_reported_with_its_id(own, text, named):
@@ -113,3 +118,23 @@ def test_the_sha_tells_what_rules_do_and_not_how_they_are_tested(own):
     assert ruleset(own(PLANE)).sha != RULES.sha
     plain = ruleset(own(PLANE.replace('examples = ["Plane LH-441 is late"]', "")))
     assert plain.sha == ruleset(own(PLANE)).sha
+
+
+def test_patterns_of_causes_fit_in_any_case_and_script(own):
+    rules = own('[[cause]]\nid = "late"\npattern = \'Über(?:fällig|zogen) (\\w+)\'\ncause = "Overdue: ${1}"\n')
+    assert answer("ÜBERFÄLLIG Rent", rules)["cause"] == "Overdue: Rent"
+
+
+def test_a_cause_is_never_empty_or_endless(own):
+    rules = own(
+        '[[cause]]\nid = "x"\npattern = "^hello(?: (there))?"\ncause = "${1}"\n[[cause]]\nid = "y"\npattern = "^long(.*)"\ncause = "X${1}"'
+    )
+    assert answer("hello you", rules)["cause"] == "hello you"
+    assert len(answer("long " + "word " * 400, rules)["cause"]) == 120
+
+
+def test_rules_are_a_file_or_a_set():
+    with pytest.raises(ArgumentError, match="rules are a file or a set, found int"):
+        ruleset(3)
+    with pytest.raises(ArgumentError, match="expected texts, found"):
+        classify([3])
