@@ -5,8 +5,8 @@
 
 FILE is a CSV of messages with the columns reason, group (the cause), wording and category. The rules were written with
 the first of the three files at hand. The second holds causes that the first does not and was not seen; the third holds
-messages as people quote them. Drain3 (pip install drain3)
-is the usual tool for templates of log lines; it knows neither causes nor categories.
+messages as people quote them. Drain3 (pip install drain3) is the usual tool for templates of log lines; it knows
+neither causes nor categories.
 """
 
 import argparse

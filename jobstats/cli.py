@@ -6,6 +6,7 @@ input. The result goes to stdout, everything else to stderr.
 
 import io
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -248,7 +249,9 @@ def reasons(
         print(suggested(answer), end="")
         return
     _say(causes_counted(answer))
-    _write(answer, format, people=causes)
+    is_terminal = sys.stdout and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else None
+    _write(answer, format, people=partial(causes, width=width))
 
 
 def main(arguments: list[str] | None = None) -> int:

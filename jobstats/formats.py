@@ -47,7 +47,7 @@ def json(answer: pl.DataFrame) -> str:
     return "".join(dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
 
 
-def causes(reasons: pl.DataFrame) -> pl.DataFrame:
+def causes(reasons: pl.DataFrame, width: int | None = None) -> pl.DataFrame:
     """The table of :func:`jobstats.failure_reasons` with what fits a terminal, and rows that failed or may fail."""
     counts = [name for name in ("n", "n_retrying", "n_before") if name in reasons.columns]
     last = pl.col("last_seen_at").dt.strftime("%Y-%m-%d %H:%M")
@@ -55,9 +55,14 @@ def causes(reasons: pl.DataFrame) -> pl.DataFrame:
     groups = reasons.columns[: reasons.columns.index("cause")]
     shown = reasons.filter(pl.any_horizontal(pl.col(counts) > 0))
     shares = pl.Series("share", [percent(share) for share in shown["share"]], dtype=pl.String)
-    return shown.with_columns(shares).select(
+    shown = shown.with_columns(shares).select(
         *groups, "cause", "category", *compared, "n", "share", "n_recovered", "n_retrying", "connectors", last
     )
+    for name in ("last_seen_at", "n_retrying", "connectors", "category"):
+        if width is None or max(map(len, table(shown).splitlines())) <= width:
+            break
+        shown = shown.drop(name)
+    return shown
 
 
 def causes_counted(reasons: pl.DataFrame) -> str:
