@@ -107,7 +107,7 @@ KEYED = (
     "DB_PASSWORD={} not accepted", "client_secret={}", "api_key = '{}'", "Cookie: sid={}; a=b", "password is {}", "passphrase: {}",
     "https://ana:{}@example.org/x", "PWD {}", "DB_PASS={}", "Passwort: {}", "<password>{}</password>", "curl -u ana:{} x",
     "login ana password {}", "identified by {}", "Authorization: ApiKey {}", "password == {}", "_authToken={}", "%22password%22%3A%22{}%22",
-    "Server=db;Uid=a;Pwd={};", "api key: {}", "{{'password': b'{}'}}", "pass\0word={}", "postgres://ana:{}#)x@db/x", "password -> {}", "secret => \"{}\"", "?password%3D{}",
+    "Server=db;Uid=a;Pwd={};", "api key: {}", "{{'password': b'{}'}}", "pass\0word={}", "postgres://ana:{}#)x@db/x", "password -> {}", "dbPass: {}", "jdbc:oracle:thin:scott/{}@//db", "connect.sid={}", "name: DB_PASSWORD\n  value: {}", "mysql -u x -p{}", "secret => \"{}\"", "?password%3D{}",
 )  # fmt: skip
 
 
