@@ -6,6 +6,7 @@ Data flows one way: records → jobs table → result tables → charts → page
 ``contract``   JobStatus as exported, and the verdict on one record
 ``table``      the jobs table: its columns, types, units
 ``ingest``     bytes → jobs table and rejects
+``firing``     when a schedule fires
 ``facts``      what each record says by itself about its times
 ``timing``     what happened when, recovered from what the records still say
 ``ends``       which runs ended unseen, inferred from the lists that leave them out

@@ -12,6 +12,7 @@ FLOW = [
     "contract",
     "table",
     "moments",
+    "firing",
     "facts",
     "timing",
     "ends",
