@@ -32,9 +32,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from jobstats.analysis.failure_reasons import failure_reasons
+from jobstats.analysis.processing_time import processing_time
 from jobstats.analysis.quality import quality
 from jobstats.analysis.queue_latency import queue_latency
 from jobstats.analysis.retry_rates import retry_rates
+from jobstats.analysis.slowdown import slowdown
+from jobstats.analysis.turnaround import turnaround
 from jobstats.contract import JobStatus
 from jobstats.errors import ArgumentError, JobstatsError, SourceError, TableError
 from jobstats.history import history
@@ -67,14 +70,17 @@ __all__ = [
     "failure_reasons",
     "history",
     "load",
+    "processing_time",
     "quality",
     "queue_latency",
     "read",
     "relation",
     "retry_rates",
     "scan",
+    "slowdown",
     "sql",
     "store",
+    "turnaround",
     "write",
     "write_report",
 ]

@@ -14,6 +14,8 @@ VOCABULARY = {
     "until",
     "q",
     "confidence",
+    "censored",
+    "bound",
     "observed_at",
     "progress",
     "baseline",

@@ -170,14 +170,28 @@ def returned(answer: pl.DataFrame, jobs: Any) -> Any:
     return nw.from_native(answer).lazy().collect(kind).to_native()
 
 
+def outcomes_are_seen(jobs: Any) -> bool:
+    """Whether this data, as a whole, holds enough of the ends there were to say how runs end."""
+    conditions = {
+        "completed": nw.col("state") == "completed",
+        "ended": nw.col("is_ended"),
+        "unseen": STARTED & ~nw.col("is_ended"),
+    }
+    return is_estimable(**counted(opened(jobs).filter(nw.col("is_latest")), conditions))
+
+
+def is_estimable(completed: int, ended: int, unseen: int) -> bool:
+    """Whether completed runs are listed, and the ends seen are most of the ends there were."""
+    return completed > 0 and ended >= unseen
+
+
 def rate(part: str, whole: str, name: str, confidence: float) -> list[pl.Expr]:
     """``part / whole`` as ``name`` with its Wilson interval; null where the whole is 0.
 
     Wilson, E. B. (1927), Probable inference, the law of succession, and statistical inference. It holds its level
     for small n and for shares near 0 and 1, where the usual interval does not.
     """
-    if not isinstance(confidence, int | float) or not 0 < confidence < 1:
-        raise ArgumentError(f"confidence must lie between 0 and 1, found {confidence}")
+    check_confidence(confidence)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     n, share = pl.col(whole), pl.col(part) / pl.col(whole)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -187,6 +201,12 @@ def rate(part: str, whole: str, name: str, confidence: float) -> list[pl.Expr]:
     high = pl.when(share == 1).then(1.0).otherwise((centre + half).clip(0, 1))
     bounds = {name: share, f"{name}_low": low, f"{name}_high": high}
     return [pl.when(n > 0).then(value).alias(column) for column, value in bounds.items()]
+
+
+def check_confidence(confidence: float) -> None:
+    """Refuse what is no level of an interval."""
+    if not isinstance(confidence, int | float) or not 0 < confidence < 1:
+        raise ArgumentError(f"confidence must lie between 0 and 1, found {confidence}")
 
 
 def as_of(frame: Any) -> datetime | None:
@@ -214,10 +234,15 @@ def _by(by: By, columns: list[str], taken: Sequence[str]) -> list[str]:
 
 def at_ms(frame: Any) -> Any:
     """The time of each run in milliseconds since the epoch."""
+    return ms_of(frame, "_at")
+
+
+def ms_of(frame: Any, column: str) -> Any:
+    """The instants of a column in milliseconds since the epoch."""
     if frame.implementation.is_spark_like():
         # Spark has no length in milliseconds; seconds as a double are exact to the millisecond for 285,000 years.
-        return (nw.col("_at").cast(nw.Float64) * 1000).round().cast(nw.Int64)
-    return (nw.col("_at") - nw.lit(EPOCH)).dt.total_milliseconds()
+        return (nw.col(column).cast(nw.Float64) * 1000).round().cast(nw.Int64)
+    return (nw.col(column) - nw.lit(EPOCH)).dt.total_milliseconds()
 
 
 def _origin_ms(every_ms: int) -> int:

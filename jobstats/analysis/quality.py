@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import STARTED, WAITING, collected, counted, flags, opened
-from jobstats.analysis.retry_rates import is_estimable
+from jobstats.analysis.asking import STARTED, WAITING, collected, counted, flags, is_estimable, opened
 from jobstats.contract import SCHEDULE_TYPES, STATES
 from jobstats.ends import MOST_LISTED
 from jobstats.reasons import WORDLESS, Rules, classify

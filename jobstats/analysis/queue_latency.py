@@ -4,16 +4,29 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import narwhals as nw
-import polars as pl
 
-from jobstats.analysis.asking import STARTED, WAITING, By, answered, ask, collected, flags, returned
-from jobstats.errors import ArgumentError
+from jobstats.analysis.asking import STARTED, WAITING, By
+from jobstats.analysis.durations import QUANTILES, Lengths, summarised
 from jobstats.moments import Moment
 
 Frame = TypeVar("Frame")
-QUANTILES = (0.5, 0.9, 0.95, 0.99)
-MEASURES = ("max_ms", "n", "n_excluded", "n_waiting")
-"""The columns of the answer behind its quantiles."""
+_QUALITY = nw.col("queue_latency_quality")
+LENGTHS = Lengths(
+    where=STARTED | WAITING,
+    at=("eligible_at", "created_at"),
+    column="queue_latency_ms",
+    known=STARTED & (_QUALITY == "exact"),
+    left_out={
+        "n_upper_bound": STARTED & (_QUALITY == "upper_bound"),
+        "n_gap": STARTED & (_QUALITY == "gap_or_late"),
+        "n_last_attempt": STARTED & (_QUALITY == "last_attempt_only"),
+        "n_unknown": STARTED & (_QUALITY == "unknown"),
+    },
+    open=("n_waiting", WAITING),
+    begin="eligible_at",
+    begins=nw.col("eligible_source") != "id_suffix_lower_bound",
+    to_end=False,
+)
 
 
 def queue_latency(
@@ -24,6 +37,8 @@ def queue_latency(
     since: Moment = None,
     until: Moment = None,
     q: float | Sequence[float] = QUANTILES,
+    censored: bool = False,
+    confidence: float = 0.95,
 ) -> Frame:
     """Quantiles of the wait between becoming eligible and starting, by group and time of becoming eligible.
 
@@ -32,6 +47,11 @@ def queue_latency(
     are counted. Quantiles interpolate linearly between order statistics (Hyndman & Fan type 7). A bound on p95
     needs 59 runs, on p99 it needs 299; with fewer, the value is merely the longest waits seen.
 
+    Runs that still wait are in no quantile, which flatters a queue that is stuck. With ``censored`` they count as
+    waits at least as long as they were last seen to be, and quantiles are those of the product-limit estimate with
+    their intervals (:mod:`jobstats.analysis.durations`): the shortest wait after which a share of at least q had
+    started, null where so many have not.
+
     Args:
         jobs: A jobs table: Polars, DuckDB or Spark.
         by: Column or columns to group by.
@@ -39,64 +59,37 @@ def queue_latency(
         since: Only runs eligible at or after this; a datetime, ISO text or an age such as ``"7d"``.
         until: Only runs eligible before this.
         q: Quantile or quantiles, each between 0 and 1.
+        censored: Count runs that still wait.
+        confidence: Level of the intervals that ``censored`` quantiles have.
 
     Returns:
-        ``by`` columns, ``bucket`` (UTC start, with ``every``), ``p50_ms`` … for each quantile, ``max_ms`` (null where
-        no wait is known), ``n`` (runs measured), ``n_excluded`` (runs that started, with a wait not known exactly)
-        and ``n_waiting`` (runs seen due and not started). Sorted by group and bucket.
+        ``by`` columns, ``bucket`` (UTC start, with ``every``), ``p50_ms`` … for each quantile (``censored``: with
+        ``_low`` and ``_high``, null where not known), ``mean_ms``, ``max_ms`` (null where no wait is known;
+        ``censored``: mean of the estimate, null where the longest wait has not ended, and the longest wait seen), ``n``
+        (runs measured), ``n_excluded`` (runs that started, with a wait not known exactly), and of these
+        ``n_upper_bound`` (at most so long: due time or a start is not fully known), ``n_gap`` (may span a missing run),
+        ``n_last_attempt`` (only the last start is known), ``n_unknown`` (no due time that holds); ``n_waiting`` (runs
+        seen due and not started). Sorted by group and bucket.
 
     Raises:
-        ArgumentError: A column, time, length or quantile that does not exist.
+        ArgumentError: A column, time, length, quantile or level that does not exist.
         TableError: ``jobs`` is not a jobs table.
 
     >>> import jobstats as js
     >>> jobs, rejects = js.load("data/dump")
     >>> queue_latency(jobs, q=[0.5, 0.95]).select("n", "n_excluded", "n_waiting").row(0)
     (1900, 35, 46)
+    >>> queue_latency(jobs, q=0.95, censored=True).select("p95_ms", "p95_ms_low", "p95_ms_high").row(0)
+    (15080.0, 14455.0, 15282.0)
     """
-    quantiles = _quantiles(q)
-    known = nw.col("queue_latency_quality") == "exact"
-    asked = ask(
+    return summarised(
         jobs,
-        where=STARTED | WAITING,
-        at=("eligible_at", "created_at"),
-        taken=(*quantiles, *MEASURES),
+        LENGTHS,
         by=by,
         every=every,
         since=since,
         until=until,
+        q=q,
+        censored=censored,
+        confidence=confidence,
     )
-    measured = (
-        asked.runs.with_columns(
-            *flags({"_excluded": STARTED & ~known, "_waiting": WAITING}),
-            _wait=nw.when(known).then(nw.col("queue_latency_ms")),
-        )
-        .group_by(asked.keys)
-        .agg(
-            *(nw.col("_wait").quantile(at, interpolation="linear").alias(name) for name, at in quantiles.items()),
-            nw.col("_wait").max().alias("max_ms"),
-            nw.col("_wait").count().alias("n"),
-            nw.col("_excluded").sum().alias("n_excluded"),
-            nw.col("_waiting").sum().alias("n_waiting"),
-        )
-    )
-    table = answered(asked, collected(measured))
-    return returned(table.with_columns(pl.col(MEASURES).cast(pl.Int64)), jobs)
-
-
-def _quantiles(q: float | Sequence[float]) -> dict[str, float]:
-    """Each quantile by the name of its column."""
-    values = [q] if isinstance(q, int | float) else list(q)
-    for value in values:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
-            raise ArgumentError(f"q must hold numbers between 0 and 1, found {value!r}")
-    return {quantile_column(value): value for value in values}
-
-
-def quantile_column(q: float) -> str:
-    """The column of a quantile.
-
-    >>> quantile_column(0.95), quantile_column(0.999)
-    ('p95_ms', 'p99_9_ms')
-    """
-    return f"p{q * 100:.10g}_ms".replace(".", "_")

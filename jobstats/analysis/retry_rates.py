@@ -11,9 +11,8 @@ from jobstats.analysis.asking import (
     answered,
     ask,
     collected,
-    counted,
     flags,
-    opened,
+    outcomes_are_seen,
     rate,
     returned,
 )
@@ -115,7 +114,7 @@ def retry_rates(
         .agg(nw.col("_attempts").mean().alias("mean_attempts"), nw.col(*counts).sum())
     )
     table = answered(asked, collected(measured)).with_columns(pl.col(list(counts)).fill_null(0).cast(pl.Int64))
-    estimable = is_estimable(*_ends(jobs))
+    estimable = outcomes_are_seen(jobs)
     rates = [column for name, part, whole in RATES for column in rate(part, whole, name, confidence)]
     table = table.with_columns(*rates, *_bounds(), is_estimable=pl.lit(estimable)).with_columns(
         pl.when(pl.col(name).is_between(f"{name}_min", f"{name}_max")).then(f"{name}{end}").alias(f"{name}{end}")
@@ -125,11 +124,6 @@ def retry_rates(
     if not estimable:
         table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in ESTIMATES)
     return returned(table.select(*asked.shown, *MEASURES, *COUNTS, "is_estimable"), jobs)
-
-
-def is_estimable(n_completed: int, n_ended: int, n_unseen: int) -> bool:
-    """Whether rates can be estimated: completed runs are listed, and the ends seen are most of the ends there were."""
-    return n_completed > 0 and n_ended >= n_unseen
 
 
 def _unseen(columns: list[str]) -> dict[str, Any]:
@@ -157,10 +151,3 @@ def _bounds() -> list[pl.Expr]:
         "failure_rate_max": (pl.col("n_failed") + pl.col("_maybe_failed"), n),
     }
     return [pl.when(whole > 0).then(part / whole).alias(name) for name, (part, whole) in bounds.items()]
-
-
-def _ends(jobs: Any) -> tuple[int, int, int]:
-    """Runs of the whole data that completed, that ended, and that started without an end."""
-    conditions = {"completed": _COMPLETED, "ended": _ENDED, "unseen": STARTED & ~_ENDED}
-    counts = counted(opened(jobs).filter(nw.col("is_latest")), conditions)
-    return counts["completed"], counts["ended"], counts["unseen"]

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from jobstats.analysis.queue_latency import MEASURES
+from jobstats.analysis.queue_latency import LENGTHS
 from jobstats.charts import theme
 from jobstats.errors import ArgumentError
 from jobstats.wording import duration, plural
@@ -21,11 +21,13 @@ def queue_latency(table: Any) -> alt.TopLevelMixin:
     Raises:
         ArgumentError: It is another table.
     """
-    frame = theme.drawable(table, MEASURES, "queue_latency")
+    frame = theme.drawable(table, ("max_ms", "n", "n_excluded", "n_waiting"), "queue_latency")
     quantiles = sorted((name for name in frame.columns if _QUANTILE.fullmatch(name)), key=_share)
     if not quantiles:
         raise ArgumentError("expected the table of queue_latency with at least one quantile")
-    groups = [n for n in frame.columns if n not in (*quantiles, "bucket", *MEASURES)]
+    # A censored table has the bounds of each quantile beside it.
+    columns = {"bucket", *LENGTHS.last, *(f"{name}{end}" for name in quantiles for end in ("", "_low", "_high"))}
+    groups = [name for name in frame.columns if name not in columns]
     frame = theme.labelled(frame, groups, "all runs")
     # A log axis has no place for 0 or less: drawn at its edge, printed and shown as it is.
     frame = frame.with_columns(pl.col(name).clip(lower_bound=1).alias(f"{name}_drawn") for name in quantiles)

@@ -19,9 +19,14 @@ def test_three_waits_by_hand(engine, as_polars):
             "p25_ms": 150,
             "p50_ms": 200,
             "p95_ms": 380,
+            "mean_ms": 700 / 3,
             "max_ms": 400,
             "n": 3,
             "n_excluded": 0,
+            "n_upper_bound": 0,
+            "n_gap": 0,
+            "n_last_attempt": 0,
+            "n_unknown": 0,
             "n_waiting": 0,
         }
     )
