@@ -16,6 +16,7 @@ import polars as pl
 from narwhals.exceptions import NarwhalsError
 
 from jobstats.errors import ArgumentError
+from jobstats.facts import STALLED
 from jobstats.moments import UNITS, Moment, length_ms, window
 from jobstats.table import EPOCH, SCHEMA, check_columns, epoch_ms
 
@@ -28,6 +29,8 @@ BUCKET = "bucket"
 STARTED = ~nw.col("started_at").is_null()
 WAITING = ~STARTED & ~nw.col("is_ended") & (nw.col("eligible_at") <= nw.col("observed_at"))
 """Due when last seen, and not started."""
+HAS_STALLED = (nw.col("state") == "failed") & (nw.coalesce("failed_reason", nw.lit("")) == STALLED)
+"""Failed for losing its worker too often, whatever its connector did."""
 
 
 class Asked(NamedTuple):

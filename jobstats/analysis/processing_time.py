@@ -5,16 +5,13 @@ from typing import TypeVar
 
 import narwhals as nw
 
-from jobstats.analysis.asking import STARTED, By
+from jobstats.analysis.asking import HAS_STALLED, STARTED, By
 from jobstats.analysis.durations import QUANTILES, Lengths, summarised
-from jobstats.facts import STALLED
 from jobstats.moments import Moment
 
 Frame = TypeVar("Frame")
 _ENDED = nw.col("is_ended")
 _TIMED = _ENDED & ~nw.col("processing_ms").is_null()
-# Null when there is no reason, and a null is not false to every engine.
-HAS_STALLED = (nw.col("state") == "failed") & (nw.coalesce("failed_reason", nw.lit("")) == STALLED)
 _RUNNING = ~_ENDED & (nw.col("state") == "active") & ~nw.col("processed_at").is_null()
 LENGTHS = Lengths(
     where=STARTED | _ENDED,

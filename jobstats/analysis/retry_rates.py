@@ -6,12 +6,14 @@ import narwhals as nw
 import polars as pl
 
 from jobstats.analysis.asking import (
+    HAS_STALLED,
     STARTED,
     By,
     answered,
     ask,
     collected,
     flags,
+    ms_of,
     outcomes_are_seen,
     rate,
     returned,
@@ -27,18 +29,32 @@ RATES = (
 BOUNDED = ("retry_rate", "failure_rate")
 """The rates that can be bounded where ends were not seen."""
 ESTIMATES = (*(f"{name}{end}" for name, *_ in RATES for end in ("", "_low", "_high")), "mean_attempts")
-MEASURES = (*ESTIMATES, *(f"{name}{end}" for name in BOUNDED for end in ("_min", "_max")))
+MEASURES = (*ESTIMATES, *(f"{name}{end}" for name in BOUNDED for end in ("_min", "_max")), "lost_ms")
 _ENDED, _RETRIED, _COMPLETED = nw.col("is_ended"), nw.col("is_retried"), nw.col("state") == "completed"
+_FAILED = nw.col("state") == "failed"
+_LOST = _FAILED | (_COMPLETED & _RETRIED)
+_LOSS_KNOWN = (
+    _LOST
+    & ~nw.col("started_at").is_null()
+    & ~nw.col("finished_at").is_null()
+    & ~nw.col("processed_at").is_null()
+    & (nw.coalesce("start_source", nw.lit("")) != "last_attempt")
+)
 _NO = nw.lit(0) == 1
 COUNTS = {
     "n": _ENDED,
     "n_completed": _COMPLETED,
-    "n_failed": nw.col("state") == "failed",
+    "n_failed": _FAILED,
+    "n_exhausted": _FAILED & _RETRIED & ~HAS_STALLED,
+    "n_unrecoverable": _FAILED & ~_RETRIED & ~HAS_STALLED,
+    "n_stalled": HAS_STALLED,
     "n_retried": _ENDED & _RETRIED,
     "n_recovered": _COMPLETED & _RETRIED,
     "n_rerun": _ENDED & nw.col("is_rerun_suspected"),
     "n_open": ~_ENDED,
     "n_ended_unseen": _NO,
+    "n_lost": _LOSS_KNOWN,
+    "n_lost_unknown": _LOST & ~_LOSS_KNOWN,
 }
 """Which of the runs that started or ended each count is of."""
 
@@ -57,6 +73,11 @@ def retry_rates(
     A run has ended when it completed or failed for good. Retried: more than one attempt. Recovered: completed on a
     later attempt. Stalls restart a run without counting an attempt, so the retry rate is a lower bound of how often
     work was done again; ``n_rerun`` counts the suspected ones.
+
+    Of the failed runs, *exhausted* ones failed on a later attempt, *unrecoverable* ones on the first, which BullMQ does
+    for errors that say so; those that *stalled* lost their worker too often. Attempts that failed cost ``lost_ms``:
+    from the first start of a run to the start of the attempt that completed, or to the end of one that failed. Backoffs
+    are in it, as no record tells them apart.
 
     Rates need the completed runs. Today's server does not export them, and any server forgets them soon. When ``jobs``
     holds no completed run, or more runs that started without a known end than runs that ended, the rates are not
@@ -79,10 +100,12 @@ def retry_rates(
     Returns:
         ``by`` columns, ``bucket`` (UTC start, with ``every``), ``retry_rate``, ``failure_rate``, ``recovery_rate`` each
         followed by ``_low`` and ``_high``, ``mean_attempts``, ``retry_rate_min``, ``retry_rate_max``,
-        ``failure_rate_min`` and ``failure_rate_max`` (bounds), ``n`` (ended runs), ``n_completed``, ``n_failed``,
-        ``n_retried``, ``n_recovered``, ``n_rerun``, ``n_open`` (started, end not seen), ``n_ended_unseen`` (those of
-        them that a history says have ended) and ``is_estimable``. A rate is null where its denominator is 0, it is not
-        estimable, or outside its bounds. Sorted by group and bucket.
+        ``failure_rate_min`` and ``failure_rate_max`` (bounds), ``lost_ms`` (all of ``n_lost`` together; null without
+        any), ``n`` (ended runs), ``n_completed``, ``n_failed``, of these ``n_exhausted``, ``n_unrecoverable`` and
+        ``n_stalled``, ``n_retried``, ``n_recovered``, ``n_rerun``, ``n_open`` (started, end not seen),
+        ``n_ended_unseen`` (those of them that a history says have ended), ``n_lost`` (failed or recovered, first start
+        known), ``n_lost_unknown`` (not known) and ``is_estimable``. A rate is null where its denominator is 0, it is
+        not estimable, or outside its bounds. Sorted by group and bucket.
 
     Raises:
         ArgumentError: A column, time, length or level that does not exist.
@@ -109,11 +132,15 @@ def retry_rates(
         asked.runs.with_columns(
             *flags(counts),
             _attempts=nw.when(_ENDED).then(nw.col("attempts")),
+            lost_ms=_lost_ms(asked.runs),
         )
         .group_by(asked.keys)
-        .agg(nw.col("_attempts").mean().alias("mean_attempts"), nw.col(*counts).sum())
+        .agg(nw.col("_attempts").mean().alias("mean_attempts"), nw.col("lost_ms", *counts).sum())
     )
-    table = answered(asked, collected(measured)).with_columns(pl.col(list(counts)).fill_null(0).cast(pl.Int64))
+    table = answered(asked, collected(measured)).with_columns(
+        pl.col(list(counts)).fill_null(0).cast(pl.Int64), pl.col("lost_ms").cast(pl.Int64)
+    )
+    table = table.with_columns(lost_ms=pl.when(pl.col("n_lost") > 0).then("lost_ms"))
     estimable = outcomes_are_seen(jobs)
     rates = [column for name, part, whole in RATES for column in rate(part, whole, name, confidence)]
     table = table.with_columns(*rates, *_bounds(), is_estimable=pl.lit(estimable)).with_columns(
@@ -124,6 +151,11 @@ def retry_rates(
     if not estimable:
         table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in ESTIMATES)
     return returned(table.select(*asked.shown, *MEASURES, *COUNTS, "is_estimable"), jobs)
+
+
+def _lost_ms(runs: Any) -> Any:
+    until = nw.when(_FAILED).then(ms_of(runs, "finished_at")).otherwise(ms_of(runs, "processed_at"))
+    return nw.when(_LOSS_KNOWN).then(until - ms_of(runs, "started_at"))
 
 
 def _unseen(columns: list[str]) -> dict[str, Any]:

@@ -6,9 +6,8 @@ from typing import Any, TypeVar
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import By, answered, ask, collected, flags, outcomes_are_seen, returned
+from jobstats.analysis.asking import HAS_STALLED, By, answered, ask, collected, flags, outcomes_are_seen, returned
 from jobstats.analysis.durations import QUANTILES, quantile_columns
-from jobstats.analysis.processing_time import HAS_STALLED
 from jobstats.moments import Moment, length_ms
 
 Frame = TypeVar("Frame")

@@ -24,18 +24,33 @@ def five():
 
 def test_five_runs_by_hand(five, engine, as_polars):
     row = as_polars(js.retry_rates(engine(five))).row(0, named=True)
-    counts = {"n": 5, "n_completed": 3, "n_failed": 2, "n_retried": 3, "n_recovered": 2, "n_rerun": 0, "n_open": 1}
+    counts = {
+        "n": 5, "n_completed": 3, "n_failed": 2, "n_exhausted": 1, "n_unrecoverable": 1, "n_stalled": 0,
+        "n_retried": 3, "n_recovered": 2, "n_rerun": 0, "n_open": 1, "n_lost": 1, "n_lost_unknown": 3,
+    }  # fmt: skip
     assert {name: row[name] for name in counts} == counts
     assert (row["retry_rate"], row["failure_rate"], row["recovery_rate"]) == pytest.approx((3 / 5, 2 / 5, 2 / 3))
     assert row["mean_attempts"] == pytest.approx((1 + 2 + 3 + 3 + 1) / 5)
     # Wilson for 3 of 5 at 95 %, by hand: centre 0.5566, half width 0.3258.
     assert (row["retry_rate_low"], row["retry_rate_high"]) == pytest.approx((0.2307, 0.8824), abs=1e-4)
     assert row["is_estimable"]
+    assert row["lost_ms"] == 1_000  # the run that failed at once; of the others the first start is forgotten
 
 
 def test_a_stalled_run_was_done_again_although_attempts_say_one():
     table = jobs(immediate("1"), immediate("2", state="failed", failedReason=STALLED))
-    assert js.retry_rates(table).select("n", "n_retried", "n_rerun").row(0) == (2, 0, 1)
+    assert js.retry_rates(table).select("n", "n_retried", "n_rerun", "n_stalled").row(0) == (2, 0, 1, 1)
+
+
+def test_time_lost_is_that_of_the_log(dump, truth_of_dump):
+    ended = dump.jobs.filter("is_ended").join(truth_of_dump, on=["job_id", "created_at"])
+    is_failed = pl.col("final_state") == "failed"
+    lost = pl.when(is_failed).then("finished_ms").otherwise("last_active_ms") - pl.col("first_active_ms")
+    known = ended.filter(is_failed | pl.col("is_retried"), pl.col("start_source") != "last_attempt", ~pl.col("is_torn"))
+    row = js.retry_rates(dump.jobs).row(0, named=True)
+    assert (row["n_lost"], row["n_lost"] + row["n_lost_unknown"]) == (len(known), row["n_failed"] + row["n_recovered"])
+    assert row["lost_ms"] == pytest.approx(known.select(lost.sum()).item(), rel=0.01)
+    assert row["n_failed"] == row["n_exhausted"] + row["n_unrecoverable"] + row["n_stalled"]
 
 
 def test_without_completed_runs_rates_are_not_estimated(five):
