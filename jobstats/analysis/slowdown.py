@@ -85,8 +85,10 @@ def slowdown(
         since=since,
         until=until,
     )
-    measured = (
-        asked.runs.with_columns(*flags(_COUNTED), **_slowdowns(bound_ms))
+    counts = collected(asked.runs.with_columns(*flags(_COUNTED)).group_by(asked.keys).agg(nw.col(*_COUNTED).sum()))
+    known = collected(
+        asked.runs.filter(_KNOWN)
+        .with_columns(**_slowdowns(bound_ms))
         .group_by(asked.keys)
         .agg(
             *(
@@ -95,11 +97,10 @@ def slowdown(
                 for name, share in quantiles.items()
             ),
             *(nw.col(kind).mean().alias(f"mean_{kind}") for kind in kinds),
-            nw.col(*_COUNTED).sum(),
         )
     )
-    excluded = pl.sum_horizontal(COUNTS[3:])
-    table = answered(asked, collected(measured).with_columns(n_excluded=excluded))
+    measured = counts.with_columns(n_excluded=pl.sum_horizontal(COUNTS[3:]))
+    table = answered(asked, measured.join(known, on=asked.keys, how="left", nulls_equal=True))
     seen = outcomes_are_seen(jobs)
     table = table.with_columns(
         pl.col(COUNTS).cast(pl.Int64), pl.when(seen).then(pl.col(measures)), is_estimable=pl.lit(seen)
@@ -112,6 +113,6 @@ def _slowdowns(bound_ms: int) -> dict[str, Any]:
     at_least = nw.when(work > bound_ms).then(work).otherwise(float(bound_ms))
     bounded = (wait + work) / at_least
     return {
-        "slowdown": nw.when(_KNOWN & (work > 0)).then((wait + work) / work),
-        "bounded_slowdown": nw.when(_KNOWN).then(nw.when(bounded > 1).then(bounded).otherwise(1.0)),
+        "slowdown": (wait + work) / nw.when(work > 0).then(work),
+        "bounded_slowdown": nw.when(bounded > 1).then(bounded).otherwise(1.0),
     }
