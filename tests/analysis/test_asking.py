@@ -11,7 +11,7 @@ from jobstats.analysis.asking import length_ms, rate
 
 from ..factories import T0, immediate, jobs
 
-ANALYSES = (js.queue_latency, js.retry_rates, js.failure_reasons)
+ANALYSES = (js.queue_latency, js.processing_time, js.turnaround, js.slowdown, js.retry_rates, js.failure_reasons)
 
 
 @pytest.mark.parametrize("analysis", ANALYSES)
