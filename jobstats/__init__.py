@@ -16,6 +16,7 @@ Data flows one way: records → jobs table → result tables → charts → page
 ``store``      observations of many exports as a folder of Parquet files
 ``engines``    SQL on it
 ``reasons``    failure text → redacted template, cause, category
+``objectives`` service level objectives, as a file says them
 ``analysis``   one module a question: jobs in, a small table out
 ``charts``     one function a question: that table in, an Altair chart out
 ``report``     analyses and charts composed into a page
@@ -32,16 +33,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from jobstats.analysis.failure_reasons import failure_reasons
+from jobstats.analysis.freshness import freshness
 from jobstats.analysis.processing_time import processing_time
 from jobstats.analysis.quality import quality
 from jobstats.analysis.queue_latency import queue_latency
 from jobstats.analysis.retry_rates import retry_rates
+from jobstats.analysis.slo import slo
 from jobstats.analysis.slowdown import slowdown
 from jobstats.analysis.turnaround import turnaround
 from jobstats.contract import JobStatus
 from jobstats.errors import ArgumentError, JobstatsError, SourceError, TableError
 from jobstats.history import history
 from jobstats.ingest.loading import Loaded, load
+from jobstats.objectives import Objective, read_objectives
 from jobstats.parquet import Converted, convert, write
 from jobstats.store import Appended, Compacted, Store, read, scan, store
 from jobstats.table import describe
@@ -61,6 +65,7 @@ __all__ = [
     "JobStatus",
     "JobstatsError",
     "Loaded",
+    "Objective",
     "SourceError",
     "Store",
     "TableError",
@@ -68,15 +73,18 @@ __all__ = [
     "convert",
     "describe",
     "failure_reasons",
+    "freshness",
     "history",
     "load",
     "processing_time",
     "quality",
     "queue_latency",
     "read",
+    "read_objectives",
     "relation",
     "retry_rates",
     "scan",
+    "slo",
     "slowdown",
     "sql",
     "store",

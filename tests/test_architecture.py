@@ -24,6 +24,7 @@ FLOW = [
     "store",
     "engines",
     "reasons",
+    "objectives",
     "analysis",
     "charts",
     "report",

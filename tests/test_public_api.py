@@ -21,6 +21,7 @@ VOCABULARY = {
     "baseline",
     "rules",
     "catalog",
+    "within",
 }
 FUNCTIONS = [name for name in js.__all__ if inspect.isfunction(getattr(js, name))]
 

@@ -235,17 +235,12 @@ def _by(by: By, columns: list[str], taken: Sequence[str]) -> list[str]:
     return names
 
 
-def at_ms(frame: Any) -> Any:
-    """The time of each run in milliseconds since the epoch."""
-    return ms_of(frame, "_at")
-
-
-def ms_of(frame: Any, column: str) -> Any:
-    """The instants of a column in milliseconds since the epoch."""
+def at_ms(frame: Any, name: str = "_at") -> Any:
+    """The time of each run, or another instant of it, in milliseconds since the epoch."""
     if frame.implementation.is_spark_like():
         # Spark has no length in milliseconds; seconds as a double are exact to the millisecond for 285,000 years.
-        return (nw.col(column).cast(nw.Float64) * 1000).round().cast(nw.Int64)
-    return (nw.col(column) - nw.lit(EPOCH)).dt.total_milliseconds()
+        return (nw.col(name).cast(nw.Float64) * 1000).round().cast(nw.Int64)
+    return (nw.col(name) - nw.lit(EPOCH)).dt.total_milliseconds()
 
 
 def _origin_ms(every_ms: int) -> int:

@@ -19,10 +19,10 @@ from jobstats.analysis.asking import (
     By,
     answered,
     ask,
+    at_ms,
     check_confidence,
     collected,
     flags,
-    ms_of,
     outcomes_are_seen,
     returned,
 )
@@ -124,7 +124,7 @@ def _of_all(
     """Product-limit quantiles of each group, from how many ended and how many were last seen at each length."""
     open_name, is_open = lengths.open
     counts = ["n", *lengths.left_out, open_name]
-    so_far = ms_of(runs, "observed_at") - ms_of(runs, lengths.begin)
+    so_far = at_ms(runs, "observed_at") - at_ms(runs, lengths.begin)
     # Of one that began nobody knows when, nothing is known; nor by a clock that is behind.
     open_ms = nw.when(lengths.begins & (so_far > 0)).then(so_far).otherwise(0)
     known_ms = nw.when(lengths.known).then(nw.col(lengths.column))

@@ -11,9 +11,9 @@ from jobstats.analysis.asking import (
     By,
     answered,
     ask,
+    at_ms,
     collected,
     flags,
-    ms_of,
     outcomes_are_seen,
     rate,
     returned,
@@ -154,8 +154,8 @@ def retry_rates(
 
 
 def _lost_ms(runs: Any) -> Any:
-    until = nw.when(_FAILED).then(ms_of(runs, "finished_at")).otherwise(ms_of(runs, "processed_at"))
-    return nw.when(_LOSS_KNOWN).then(until - ms_of(runs, "started_at"))
+    until = nw.when(_FAILED).then(at_ms(runs, "finished_at")).otherwise(at_ms(runs, "processed_at"))
+    return nw.when(_LOSS_KNOWN).then(until - at_ms(runs, "started_at"))
 
 
 def _unseen(columns: list[str]) -> dict[str, Any]:
