@@ -31,10 +31,12 @@ Data flows one way: records → jobs table → result tables → charts → page
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from jobstats.analysis.attempts import attempts
 from jobstats.analysis.failure_reasons import failure_reasons
 from jobstats.analysis.quality import quality
 from jobstats.analysis.queue_latency import queue_latency
 from jobstats.analysis.retry_rates import retry_rates
+from jobstats.analysis.stuck import stuck
 from jobstats.contract import JobStatus
 from jobstats.errors import ArgumentError, JobstatsError, SourceError, TableError
 from jobstats.history import history
@@ -61,6 +63,7 @@ __all__ = [
     "SourceError",
     "Store",
     "TableError",
+    "attempts",
     "charts",
     "convert",
     "describe",
@@ -75,6 +78,7 @@ __all__ = [
     "scan",
     "sql",
     "store",
+    "stuck",
     "write",
     "write_report",
 ]

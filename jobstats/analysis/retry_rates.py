@@ -115,7 +115,7 @@ def retry_rates(
         .agg(nw.col("_attempts").mean().alias("mean_attempts"), nw.col(*counts).sum())
     )
     table = answered(asked, collected(measured)).with_columns(pl.col(list(counts)).fill_null(0).cast(pl.Int64))
-    estimable = is_estimable(*_ends(jobs))
+    estimable = outcomes_seen(jobs)
     rates = [column for name, part, whole in RATES for column in rate(part, whole, name, confidence)]
     table = table.with_columns(*rates, *_bounds(), is_estimable=pl.lit(estimable)).with_columns(
         pl.when(pl.col(name).is_between(f"{name}_min", f"{name}_max")).then(f"{name}{end}").alias(f"{name}{end}")
@@ -130,6 +130,13 @@ def retry_rates(
 def is_estimable(n_completed: int, n_ended: int, n_unseen: int) -> bool:
     """Whether rates can be estimated: completed runs are listed, and the ends seen are most of the ends there were."""
     return n_completed > 0 and n_ended >= n_unseen
+
+
+def outcomes_seen(jobs: Any) -> bool:
+    """Whether rates can be estimated from this data, taken as a whole: see :func:`retry_rates`."""
+    conditions = {"completed": _COMPLETED, "ended": _ENDED, "unseen": STARTED & ~_ENDED}
+    counts = counted(opened(jobs).filter(nw.col("is_latest")), conditions)
+    return is_estimable(counts["completed"], counts["ended"], counts["unseen"])
 
 
 def _unseen(columns: list[str]) -> dict[str, Any]:
@@ -157,10 +164,3 @@ def _bounds() -> list[pl.Expr]:
         "failure_rate_max": (pl.col("n_failed") + pl.col("_maybe_failed"), n),
     }
     return [pl.when(whole > 0).then(part / whole).alias(name) for name, (part, whole) in bounds.items()]
-
-
-def _ends(jobs: Any) -> tuple[int, int, int]:
-    """Runs of the whole data that completed, that ended, and that started without an end."""
-    conditions = {"completed": _COMPLETED, "ended": _ENDED, "unseen": STARTED & ~_ENDED}
-    counts = counted(opened(jobs).filter(nw.col("is_latest")), conditions)
-    return counts["completed"], counts["ended"], counts["unseen"]
