@@ -32,6 +32,7 @@ Data flows one way: records → jobs table → result tables → charts → page
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from jobstats.analysis.attempts import attempts
 from jobstats.analysis.failure_reasons import failure_reasons
 from jobstats.analysis.freshness import freshness
 from jobstats.analysis.processing_time import processing_time
@@ -40,6 +41,7 @@ from jobstats.analysis.queue_latency import queue_latency
 from jobstats.analysis.retry_rates import retry_rates
 from jobstats.analysis.slo import slo
 from jobstats.analysis.slowdown import slowdown
+from jobstats.analysis.stuck import stuck
 from jobstats.analysis.turnaround import turnaround
 from jobstats.contract import JobStatus
 from jobstats.errors import ArgumentError, JobstatsError, SourceError, TableError
@@ -69,6 +71,7 @@ __all__ = [
     "SourceError",
     "Store",
     "TableError",
+    "attempts",
     "charts",
     "convert",
     "describe",
@@ -88,6 +91,7 @@ __all__ = [
     "slowdown",
     "sql",
     "store",
+    "stuck",
     "turnaround",
     "write",
     "write_report",
