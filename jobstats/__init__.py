@@ -31,6 +31,8 @@ Data flows one way: records → jobs table → result tables → charts → page
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from jobstats.analysis.backlog import backlog
+from jobstats.analysis.concurrency import concurrency
 from jobstats.analysis.failure_reasons import failure_reasons
 from jobstats.analysis.quality import quality
 from jobstats.analysis.queue_latency import queue_latency
@@ -61,7 +63,9 @@ __all__ = [
     "SourceError",
     "Store",
     "TableError",
+    "backlog",
     "charts",
+    "concurrency",
     "convert",
     "describe",
     "failure_reasons",
