@@ -33,6 +33,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from jobstats.analysis.attempts import attempts
+from jobstats.analysis.backlog import backlog
+from jobstats.analysis.concurrency import concurrency
 from jobstats.analysis.failure_reasons import failure_reasons
 from jobstats.analysis.freshness import freshness
 from jobstats.analysis.processing_time import processing_time
@@ -72,7 +74,9 @@ __all__ = [
     "Store",
     "TableError",
     "attempts",
+    "backlog",
     "charts",
+    "concurrency",
     "convert",
     "describe",
     "failure_reasons",

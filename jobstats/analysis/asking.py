@@ -79,7 +79,7 @@ def ask(
     if last:
         frame = frame.filter(nw.col("_at") < nw.lit(last))
     if every_ms:
-        frame = frame.with_columns(((at_ms(frame) - _origin_ms(every_ms)) // every_ms).alias(BUCKET))
+        frame = frame.with_columns(((at_ms(frame) - origin_ms(every_ms)) // every_ms).alias(BUCKET))
     asked = Asked(frame, [], names, every_ms, first, last)
     if asked.shown:
         return asked._replace(keys=asked.shown)
@@ -144,11 +144,10 @@ def answered(asked: Asked, measured: pl.DataFrame) -> pl.DataFrame:
         return everything.join(measured, on="_all", how="left").drop("_all").with_columns(_zero_counts(asked, measured))
     buckets = _buckets(asked, measured)
     groups = measured.select(asked.by).unique() if asked.by else pl.DataFrame({"_one": [0]})
-    if buckets.len() * len(groups) > _MOST_ROWS:
-        raise ArgumentError(f"{buckets.len():,} windows × {len(groups):,} groups are too many; choose a longer every")
+    check_size(buckets.len(), len(groups))
     grid = groups.join(pl.DataFrame({BUCKET: buckets}), how="cross")
     start = (
-        (pl.col(BUCKET) * asked.every_ms + _origin_ms(asked.every_ms))
+        (pl.col(BUCKET) * asked.every_ms + origin_ms(asked.every_ms))
         .cast(pl.Datetime("ms"))
         .dt.replace_time_zone("UTC")
     )
@@ -158,6 +157,12 @@ def answered(asked: Asked, measured: pl.DataFrame) -> pl.DataFrame:
         .with_columns(_zero_counts(asked, measured))
         .sort(asked.keys, nulls_last=True)
     )
+
+
+def check_size(n_windows: int, n_groups: int) -> None:
+    """Raise an ArgumentError where an answer would have more rows than anyone reads."""
+    if n_windows * n_groups > _MOST_ROWS:
+        raise ArgumentError(f"{n_windows:,} windows × {n_groups:,} groups are too many; choose a longer every")
 
 
 def returned(answer: pl.DataFrame, jobs: Any) -> Any:
@@ -243,7 +248,7 @@ def at_ms(frame: Any, name: str = "_at") -> Any:
     return (nw.col(name) - nw.lit(EPOCH)).dt.total_milliseconds()
 
 
-def _origin_ms(every_ms: int) -> int:
+def origin_ms(every_ms: int) -> int:
     """Weeks start on Monday, everything else on the grid of the epoch, which is midnight UTC."""
     return _MONDAY_MS if every_ms % UNITS["w"] == 0 else 0
 
@@ -253,7 +258,7 @@ def _buckets(asked: Asked, measured: pl.DataFrame) -> pl.Series:
     seen: list[int] = measured[BUCKET].to_list()
 
     def place(moment: datetime) -> int:
-        return (epoch_ms(moment) - _origin_ms(every_ms)) // every_ms
+        return (epoch_ms(moment) - origin_ms(every_ms)) // every_ms
 
     first = place(asked.since) if asked.since else min(seen, default=None)
     last = place(asked.until - timedelta(milliseconds=1)) if asked.until else max(seen, default=first)
