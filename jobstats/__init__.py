@@ -34,7 +34,9 @@ from typing import TYPE_CHECKING
 
 from jobstats.analysis.attempts import attempts
 from jobstats.analysis.backlog import backlog
+from jobstats.analysis.compare import compare
 from jobstats.analysis.concurrency import concurrency
+from jobstats.analysis.drivers import drivers
 from jobstats.analysis.failure_reasons import failure_reasons
 from jobstats.analysis.freshness import freshness
 from jobstats.analysis.processing_time import processing_time
@@ -76,9 +78,11 @@ __all__ = [
     "attempts",
     "backlog",
     "charts",
+    "compare",
     "concurrency",
     "convert",
     "describe",
+    "drivers",
     "failure_reasons",
     "freshness",
     "history",

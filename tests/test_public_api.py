@@ -21,6 +21,8 @@ VOCABULARY = {
     "baseline",
     "rules",
     "catalog",
+    "columns",
+    "of",
     "within",
 }
 FUNCTIONS = [name for name in js.__all__ if inspect.isfunction(getattr(js, name))]
