@@ -25,6 +25,8 @@ By = str | Sequence[str] | None
 _MONDAY_MS = 4 * UNITS["d"]
 _MOST_ROWS = 1_000_000
 BUCKET = "bucket"
+_NONE = "\ue000"
+"""Stands for null in keys that are joined, where null would equal nothing. A private character: no id holds it."""
 
 STARTED = ~nw.col("started_at").is_null()
 WAITING = ~STARTED & ~nw.col("is_ended") & (nw.col("eligible_at") <= nw.col("observed_at"))
@@ -196,6 +198,14 @@ def is_estimable(completed: int, ended: int, unseen: int) -> bool:
 def alike(table: pl.DataFrame, frame: Any) -> Any:
     """A small table on the engine of a lazy Narwhals frame, to be joined with it."""
     return nw.from_native(returned(table, frame.to_native())).lazy()
+
+
+def numbered(frame: Any, columns: Sequence[str], name: str) -> Any:
+    """With a number for each combination of text columns: numbers are grouped and joined many times as fast."""
+    keys = {f"_{name}_{column}": nw.col(column).fill_null(_NONE) for column in columns}
+    frame = frame.with_columns(**keys)
+    known = collected(frame.select(*keys).unique()).sort(*keys).select(*keys, pl.int_range(pl.len()).alias(name))
+    return frame.join(alike(known, frame), on=list(keys)).drop(*keys)
 
 
 def rate(part: str, whole: str, name: str, confidence: float) -> list[pl.Expr]:

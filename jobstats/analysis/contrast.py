@@ -33,6 +33,8 @@ CLUSTER = ("org_id", "connector", "connector_id")
 """A connector: what breaks at once."""
 SIDES = ("x1", "n1", "x0", "n0")
 """Events and runs of the side asked about (1), and of what it is compared with (0)."""
+SQUARES = ("xx", "xn", "nn")
+"""Products of events and runs of a connector in a stretch of time: what the variance within these is made of."""
 _STRETCHES = 7
 _LENGTHS = (
     [hours * UNITS["h"] for hours in (24, 12, 6, 3, 1)] + [n * UNITS["m"] for n in (30, 10, 5, 1)] + [10_000, 1_000]
@@ -91,25 +93,35 @@ def contrasts(cells: pl.DataFrame, keys: Sequence[str], confidence: float) -> pl
     return _found(pairs, keys, confidence)
 
 
-def against_rest(cells: pl.DataFrame, values: pl.DataFrame, confidence: float) -> pl.DataFrame:
+class Cells(NamedTuple):
+    """Events ``x`` and runs ``n`` with each ``value``, added up two ways."""
+
+    by_connector: pl.DataFrame
+    """Of each connector (``_connector``), with the :data:`SQUARES` of its stretches of time, added up."""
+    by_time: pl.DataFrame
+    """In each stretch of time (``_time``)."""
+
+
+def against_rest(cells: Cells, values: pl.DataFrame, confidence: float) -> pl.DataFrame:
     """The runs that have a value, compared with all others.
 
     Args:
-        cells: Events ``x`` and runs ``n`` with each ``value`` of each connector in each stretch of time.
+        cells: Events and runs with each value.
         values: The ones to compare.
         confidence: Level of the intervals.
 
     Returns:
         A row a value: ``value``, :data:`SIDES`, and the fields of :class:`Contrast`.
     """
-    named = cells.rename({"x": "x1", "n": "n1"}).with_columns(pl.col("x1", "n1").cast(pl.Int64))
-    whole = named.select(*_sums(1), *_squares(1)).rename(lambda name: f"_{name}")
-    parts = named.join(values, on="value", nulls_equal=True).group_by("value").agg(*_sums(1), *_squares(1))
-    rest = [(pl.col(f"_{name}") - pl.col(name)).alias(name[:-1] + "0") for name in parts.columns[1:]]
+    sums = ("x", "n", *SQUARES)
+    named = cells.by_connector.select("value", *(pl.col(name).alias(f"{name}1") for name in sums))
+    whole = named.drop("value").sum().rename(lambda name: f"_{name}")
+    parts = named.join(values, on="value", nulls_equal=True).group_by("value").agg(pl.all().sum())
+    rest = [(pl.col(f"_{name}1") - pl.col(f"{name}1")).alias(f"{name}0") for name in sums]
     pairs = parts.join(whole, how="cross").with_columns(*rest)
-    for way in ("connector", "time"):
-        every = named.group_by(f"_{way}").agg(*_sums(1)).rename({"x1": "x0", "n1": "n0"})
-        own = named.group_by("value", f"_{way}").agg(*_sums(1))
+    for way, table in (("connector", cells.by_connector), ("time", cells.by_time)):
+        every = table.group_by(f"_{way}").agg(x0=pl.col("x").sum(), n0=pl.col("n").sum())
+        own = table.select("value", f"_{way}", x1="x", n1="n")
         clusters = (
             values.join(every, how="cross")
             .join(own, on=["value", f"_{way}"], how="left", nulls_equal=True)
@@ -120,13 +132,9 @@ def against_rest(cells: pl.DataFrame, values: pl.DataFrame, confidence: float) -
     return _found(pairs, ["value"], confidence)
 
 
-def _sums(side: int) -> list[pl.Expr]:
-    return [pl.col(f"x{side}", f"n{side}").sum()]
-
-
 def _squares(side: int) -> list[pl.Expr]:
-    """What the variance within cells is made of."""
-    return [(pl.col(f"{a}{side}") * pl.col(f"{b}{side}")).sum().alias(f"{a}{b}{side}") for a, b in ("xx", "xn", "nn")]
+    pairs = [(f"{name[0]}{side}", f"{name[1]}{side}", f"{name}{side}") for name in SQUARES]
+    return [(pl.col(one) * pl.col(other)).sum().alias(name) for one, other, name in pairs]
 
 
 def _found(pairs: pl.DataFrame, keys: Sequence[str], confidence: float) -> pl.DataFrame:

@@ -13,11 +13,12 @@ from jobstats.analysis.asking import (
     check_confidence,
     collected,
     flags,
+    numbered,
     outcomes_are_seen,
     rate,
     returned,
 )
-from jobstats.analysis.contrast import CLUSTER, against_rest, stretch_ms
+from jobstats.analysis.contrast import CLUSTER, SQUARES, Cells, against_rest, stretch_ms
 from jobstats.analysis.drift import adjusted
 from jobstats.errors import ArgumentError
 from jobstats.moments import UNITS, Moment, length_ms
@@ -35,6 +36,7 @@ _THURSDAY = 3
 _MOST = 20
 _FEWEST = 3
 _PRINT = 1_000_000_007
+_SUMS = ("x", "n", "_print")
 
 
 def drivers(
@@ -105,7 +107,8 @@ def drivers(
     spans = collected(runs.select(first=nw.col("_ms").min(), last=nw.col("_ms").max())).row(0)
     stretch = stretch_ms(spans[1] - spans[0] + 1 if spans[0] is not None else 1)
     runs = runs.with_columns(*flags({"x": condition}), _time=nw.col("_ms") // stretch, n=nw.lit(1))
-    tables = [_told(_cells(runs, name), name, is_rated, confidence) for name in names]
+    cells = _cells(runs, names, stretch)
+    tables = [_told(cells[name], name, is_rated, confidence) for name in names]
     n_values = sum(n for _, n in tables if n > 1)
     table = pl.concat([table for table, _ in tables])
     return returned(_judged(table, names, n_values, is_rated, confidence), jobs)
@@ -137,28 +140,58 @@ def _bad(of: str) -> tuple[Any, Any]:
     return nw.col("queue_latency_ms") > longest, STARTED & (nw.col("queue_latency_quality") == "exact")
 
 
-def _cells(runs: Any, name: str) -> pl.DataFrame:
-    """Runs and bad runs with each value of a column, of each connector and stretch of time."""
-    if name == "hour":
-        runs = runs.with_columns(_value=nw.col("_ms") // UNITS["h"] % 24)
-    elif name == "weekday":
-        runs = runs.with_columns(_value=(nw.col("_ms") // UNITS["d"] + _THURSDAY) % 7)
-    else:
-        runs = runs.with_columns(_value=nw.col(name))
+def _cells(runs: Any, names: list[str], stretch: int) -> dict[str, Cells]:
+    """Of each column, runs and bad runs with each of its values, of each connector and of each stretch of time."""
     # Which runs these are, in one number: the same for two values if they have the same runs.
-    runs = runs.with_columns(_print=nw.col("_ms") % _PRINT)
-    cells = collected(runs.group_by("_value", *CLUSTER, "_time").agg(nw.col("x", "n", "_print").sum()))
-    value = pl.col("_value").cast(pl.String)
+    runs = runs.with_columns(_print=nw.col("_ms") % _PRINT, hour=nw.col("_ms") // UNITS["h"] % 24)
+    runs = numbered(runs, CLUSTER, "_connector")
+    # What mostly hangs together is reduced together. The weekday is that of the stretch, which divides a day.
+    together = [name for name in names if name in COLUMNS and name != "hour"]
+    keys = [name for name in together if name != "weekday"]
+    found = {}
+    if together:
+        cells = collected(runs.group_by(*keys, "_connector", "_time").agg(nw.col(_SUMS).sum()))
+        day = pl.col("_time") * stretch // UNITS["d"]
+        found = _of_each(cells.with_columns(pl.col(_SUMS).cast(pl.Int64), weekday=(day + _THURSDAY) % 7), together)
+    # Of hours there may be as many cells as runs, so these stay where the runs are.
+    return found | {name: _of_one(runs.rename({name: "value"}), name) for name in names if name not in together}
+
+
+def _of_each(cells: pl.DataFrame, names: list[str]) -> dict[str, Cells]:
+    found = {}
+    for name in names:
+        sums = cells.group_by("_connector", "_time", value=name).agg(pl.col(_SUMS).sum())
+        within = sums.with_columns(xx=pl.col("x") ** 2, xn=pl.col("x") * pl.col("n"), nn=pl.col("n") ** 2)
+        by_connector = within.group_by("value", "_connector").agg(pl.col(*_SUMS, *SQUARES).sum())
+        by_time = sums.group_by("value", "_time").agg(pl.col("x", "n").sum())
+        found[name] = Cells(*(table.with_columns(_as_text(name)) for table in (by_connector, by_time)))
+    return found
+
+
+def _of_one(runs: Any, name: str) -> Cells:
+    cells = runs.group_by("value", "_connector", "_time").agg(nw.col(_SUMS).sum())
+    x, n = nw.col("x"), nw.col("n")
+    within = cells.with_columns(xx=x * x, xn=x * n, nn=n * n)
+    tables = (
+        collected(within.group_by("value", "_connector").agg(nw.col(*_SUMS, *SQUARES).sum())),
+        collected(runs.group_by("value", "_time").agg(nw.col("x", "n").sum())),
+    )
+    counts = pl.col("^(x|n|xx|xn|nn|_print)$").cast(pl.Int64)
+    return Cells(*(table.with_columns(counts, _as_text(name)) for table in tables))
+
+
+def _as_text(name: str) -> pl.Expr:
+    value = pl.col("value").cast(pl.String)
     if name == "hour":
-        value = value.str.zfill(2)
-    elif name == "weekday":
-        value = pl.col("_value").replace_strict(dict(enumerate(_WEEKDAYS)), return_dtype=pl.String)
-    return cells.select(pl.struct(CLUSTER).alias("_connector"), "_time", "x", "n", "_print", value=value)
+        return value.str.zfill(2)
+    if name == "weekday":
+        return pl.col("value").cast(pl.Int64).replace_strict(dict(enumerate(_WEEKDAYS)), return_dtype=pl.String)
+    return value
 
 
-def _told(cells: pl.DataFrame, name: str, is_rated: bool, confidence: float) -> tuple[pl.DataFrame, int]:
+def _told(cells: Cells, name: str, is_rated: bool, confidence: float) -> tuple[pl.DataFrame, int]:
     """The values of one column with the greatest excess, compared with the rest, and how many values it has."""
-    sums = cells.group_by("value").agg(pl.col("x", "n", "_print").sum().cast(pl.Int64))
+    sums = cells.by_connector.group_by("value").agg(pl.col(_SUMS).sum())
     others = pl.col("n").sum() - pl.col("n")
     other_rate = pl.when(others > 0).then((pl.col("x").sum() - pl.col("x")) / others)
     weight = "excess" if is_rated else "x"
@@ -169,7 +202,7 @@ def _told(cells: pl.DataFrame, name: str, is_rated: bool, confidence: float) -> 
         .sort(weight, "value", descending=[True, False], nulls_last=True)
         .head(_MOST)
     )
-    found = against_rest(cells.drop("_print"), candidates.select("value"), confidence)
+    found = against_rest(cells, candidates.select("value"), confidence)
     told = candidates.join(found.drop("x1", "n1", "x0", "n0"), on="value", nulls_equal=True, maintain_order="left")
     table = told.select(
         pl.lit(name).alias("column"),

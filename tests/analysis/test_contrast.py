@@ -98,7 +98,14 @@ def test_the_rest_is_all_but_the_value():
     seen = [(rng.choice("uvw"), rng.choice("abcd"), rng.randrange(6), rng.randint(1, 9)) for _ in range(80)]
     rows = pl.DataFrame(seen, schema=["value", "_connector", "_time", "n"], orient="row")
     rows = rows.with_columns(x=pl.col("n") // 2 * (pl.col("_connector") == "a")).group_by("value", "_connector", "_time").agg(pl.col("x", "n").sum())  # fmt: skip
-    found = contrast.against_rest(rows, pl.DataFrame({"value": ["v"]}), 0.95)
+    x, n = pl.col("x"), pl.col("n")
+    squares = (
+        rows.with_columns(xx=x * x, xn=x * n, nn=n * n)
+        .group_by("value", "_connector")
+        .agg(pl.all().exclude("_time").sum())
+    )
+    times = rows.group_by("value", "_time").agg(pl.col("x", "n").sum())
+    found = contrast.against_rest(contrast.Cells(squares, times), pl.DataFrame({"value": ["v"]}), 0.95)
     pairs = rows.with_columns(_side=(pl.col("value") == "v").cast(pl.Int64), pair=pl.lit("p"))
     # Cells of the others hold several values: leaving these out one by one is the other function's way.
     assert found.drop("value").select("x1", "n1", "x0", "n0").row(0) == contrast.contrasts(pairs, ["pair"], 0.95).select("x1", "n1", "x0", "n0").row(0)  # fmt: skip
