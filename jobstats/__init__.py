@@ -38,11 +38,13 @@ from jobstats.analysis.compare import compare
 from jobstats.analysis.concurrency import concurrency
 from jobstats.analysis.drivers import drivers
 from jobstats.analysis.failure_reasons import failure_reasons
+from jobstats.analysis.fires import fires
 from jobstats.analysis.freshness import freshness
 from jobstats.analysis.processing_time import processing_time
 from jobstats.analysis.quality import quality
 from jobstats.analysis.queue_latency import queue_latency
 from jobstats.analysis.retry_rates import retry_rates
+from jobstats.analysis.schedule_adherence import schedule_adherence
 from jobstats.analysis.slo import slo
 from jobstats.analysis.slowdown import slowdown
 from jobstats.analysis.stuck import stuck
@@ -84,6 +86,7 @@ __all__ = [
     "describe",
     "drivers",
     "failure_reasons",
+    "fires",
     "freshness",
     "history",
     "load",
@@ -95,6 +98,7 @@ __all__ = [
     "relation",
     "retry_rates",
     "scan",
+    "schedule_adherence",
     "slo",
     "slowdown",
     "sql",

@@ -185,7 +185,8 @@ def _interval_offsets(runs: pl.DataFrame, at: pl.Series, evidence: Evidence) -> 
     at = at.filter(runs["_is_interval"].gather(at))
     slot, is_later = pl.col("iteration_at"), ~pl.col("_is_first")
     is_same = pl.col("_line") == pl.col("_line").shift(1)
-    columns = ("_line", "iteration_at", "created_at", "_observed_due", "_first_start", "_last_start", "_is_first")
+    known = ("_observed_due", "_first_start", "_last_start", "_is_first", "_period")
+    columns = ("_line", "iteration_at", "created_at", *known)
     ordered = runs.select(pl.col(columns).gather(at)).with_columns(
         _seen=pl.when(is_later).then(pl.col("_observed_due") - slot),
         # No run starts before it is due, so the offset is no longer than the soonest start of any after its slot.
@@ -227,7 +228,8 @@ def _fixed_offset() -> pl.Expr:
     created, start, spacing = pl.col("created_at"), pl.col("_previous_start"), pl.col("_spacing")
     is_next_slot = (spacing == pl.col("_shortest")) & (pl.col("_n_spacings") > 1)
     is_second = pl.when(start.is_null()).then(is_next_slot).otherwise((created - start).is_between(-RERUN_MS, RERUN_MS))
-    fixed = created - (pl.col("iteration_at") - spacing)
+    # A first run that waited for more than an interval has skipped slots, and the offset counts from the last of them.
+    fixed = created - (pl.col("iteration_at") - pl.min_horizontal(spacing, "_period"))
     return pl.when(is_second & fixed.is_between(0, pl.col("_soonest") + RERUN_MS)).then(fixed)
 
 
