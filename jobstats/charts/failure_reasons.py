@@ -13,20 +13,19 @@ _NEEDED = ("cause", "category", "share", *COUNTS, *SEEN, *TEXTS)
 _MOST_BARS = 15
 
 
-def failure_reasons(table: Any) -> alt.TopLevelMixin:
+def failure_reasons(table: Any, *, tz: str = "UTC") -> alt.TopLevelMixin:
     """The table of :func:`jobstats.failure_reasons` as a chart: most failures first, or over time if it has buckets.
 
     Raises:
-        ArgumentError: It is another table.
+        ArgumentError: It is another table, or there is no such time zone.
     """
-    frame = theme.drawable(table, _NEEDED, "failure_reasons")
+    frame = theme.drawable(table, _NEEDED, "failure_reasons", tz)
     groups = [name for name in frame.columns if name not in (*_NEEDED, *CHANGES, "bucket")]
     frame = theme.labelled(frame, [*groups, "cause"], "")
     notes = [f"n = {frame['n'].sum():,} failed runs by their last error"]
     if recovered := frame["n_recovered"].sum():
         notes.append(f"{recovered:,} completed runs met an error first")
-    draw = _over_time if "bucket" in frame.columns else _bars
-    return draw(frame, groups, notes)
+    return _over_time(frame, groups, notes, tz) if "bucket" in frame.columns else _bars(frame, groups, notes)
 
 
 def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
@@ -50,7 +49,7 @@ def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLe
     )
     # Rank and label in one value: sorted by the first, read by the second.
     shown = shown.with_columns(place=pl.format("{}|{}", pl.col("rank").cast(pl.String).str.zfill(3), "label"))
-    base = alt.Chart(shown).encode(
+    base = alt.Chart(theme.data(shown)).encode(
         alt.Y(
             "place:N",
             sort="ascending",
@@ -68,23 +67,23 @@ def _bars(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLe
     scale = alt.Scale(domain=[0, max([1, *shown["n"]])], nice=False)
     x = alt.X("n:Q", axis=None, scale=scale)
     bars = base.mark_bar(color=theme.BLUE, height=15).encode(x)
-    text = base.mark_text(align="left", dx=5, fontSize=11, color=theme.GREY).encode(x, text="values:N")
+    text = base.mark_text(align="left", dx=5, style=theme.QUIET).encode(x, text="values:N")
     title = theme.title(f"Why runs failed{theme.by_words(groups)}", *notes)
     return alt.layer(bars, text).properties(width=300, height=alt.Step(24), title=title)
 
 
-def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
+def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str], tz: str) -> alt.TopLevelMixin:
     frame, _ = theme.panels(frame, pl.col("n").sum(), "first {shown} of {all} causes", notes)
     frame = frame.select("label", "bucket", "n", "rank").sort("rank", "bucket")
     chart = (
-        alt.Chart(frame)
+        alt.Chart(theme.data(frame))
         .mark_line(interpolate="step-after", color=theme.BLUE, point={"size": 14, "color": theme.BLUE})
         .encode(
-            theme.time_axis(frame["bucket"]),
+            theme.time_axis(frame["bucket"], tz, most=3),
             alt.Y("n:Q", title=None, axis=alt.Axis(tickMinStep=1, tickCount=4)),
             tooltip=[
                 alt.Tooltip("label:N", title="cause"),
-                theme.bucket_tooltip(),
+                theme.time_tooltip(tz),
                 alt.Tooltip("n:Q", title="failed runs", format=","),
             ],
         )

@@ -15,13 +15,13 @@ from jobstats.wording import duration, plural
 _QUANTILE = re.compile(r"p(\d+(?:_\d+)?)_ms")
 
 
-def queue_latency(table: Any) -> alt.TopLevelMixin:
+def queue_latency(table: Any, *, tz: str = "UTC") -> alt.TopLevelMixin:
     """The table of :func:`jobstats.queue_latency` as a chart: slowest groups first, or over time if it has buckets.
 
     Raises:
-        ArgumentError: It is another table.
+        ArgumentError: It is another table, or there is no such time zone.
     """
-    frame = theme.drawable(table, ("max_ms", "n", "n_excluded", "n_waiting"), "queue_latency")
+    frame = theme.drawable(table, ("max_ms", "n", "n_excluded", "n_waiting"), "queue_latency", tz)
     quantiles = sorted((name for name in frame.columns if _QUANTILE.fullmatch(name)), key=_share)
     if not quantiles:
         raise ArgumentError("expected the table of queue_latency with at least one quantile")
@@ -36,8 +36,9 @@ def queue_latency(table: Any) -> alt.TopLevelMixin:
         notes.append(f"{excluded:,} left out")
     if waiting := frame["n_waiting"].sum():
         notes.append(f"{waiting:,} still waiting")
-    draw = _over_time if "bucket" in frame.columns else _ladder
-    return draw(frame, quantiles, groups, notes)
+    if "bucket" in frame.columns:
+        return _over_time(frame, quantiles, groups, notes, tz)
+    return _ladder(frame, quantiles, groups, notes)
 
 
 def _ladder(frame: pl.DataFrame, quantiles: list[str], groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
@@ -62,7 +63,7 @@ def _ladder(frame: pl.DataFrame, quantiles: list[str], groups: list[str], notes:
         alt.Tooltip("values:N", title=_names(quantiles)),
         alt.Tooltip("n:Q", format=","),
     ]
-    base = alt.Chart(worst).transform_filter("datum.n > 0").encode(y=y, tooltip=tooltip)
+    base = alt.Chart(theme.data(worst)).transform_filter("datum.n > 0").encode(y=y, tooltip=tooltip)
 
     def place(name: str) -> alt.X:
         return alt.X(f"{name}:Q", axis=axis, scale=scale)
@@ -81,8 +82,8 @@ def _ladder(frame: pl.DataFrame, quantiles: list[str], groups: list[str], notes:
     return (
         alt.hconcat(
             alt.layer(*marks).properties(width=430, height=alt.Step(24)),
-            _column(worst, y, "values", _names(quantiles), theme.INK),
-            _column(worst, y, "count", "", theme.GREY),
+            theme.column(worst, y, "values", _names(quantiles)),
+            theme.column(worst, y, "count", style=theme.QUIET),
             spacing=10,
         )
         .resolve_scale(y="shared")
@@ -90,25 +91,20 @@ def _ladder(frame: pl.DataFrame, quantiles: list[str], groups: list[str], notes:
     )
 
 
-def _column(frame: pl.DataFrame, y: alt.Y, field: str, heading: str, colour: str) -> alt.Chart:
-    words = max([len(heading), *(len(value) for value in frame[field])])
-    return (
-        alt.Chart(frame, title=alt.TitleParams(heading, fontSize=11, fontWeight="normal", color=theme.GREY, offset=4))
-        .mark_text(align="left", fontSize=11, color=colour)
-        .encode(y.copy().axis(None), text=f"{field}:N", x=alt.value(0))
-        .properties(width=words * 6, height=alt.Step(24))
-    )
-
-
-def _over_time(frame: pl.DataFrame, quantiles: list[str], groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
+def _over_time(
+    frame: pl.DataFrame, quantiles: list[str], groups: list[str], notes: list[str], tz: str
+) -> alt.TopLevelMixin:
     key = quantiles[-2:][0]
     frame, n_panels = theme.panels(frame, pl.col(key).max(), "slowest {shown} of {all} groups", notes)
     drawn = [f"{name}_drawn" for name in quantiles]
     is_one = n_panels == 1
     axis, scale = theme.duration_axis(pl.concat([frame[name] for name in drawn]), 8 if is_one else 5, title=None)
-    tooltip = [theme.bucket_tooltip()]
+    tooltip = [theme.time_tooltip(tz)]
     tooltip += [alt.Tooltip(f"{name}:Q", title=_name(name) + " (ms)", format=",.0f") for name in quantiles]
-    base = alt.Chart(frame).encode(theme.time_axis(frame["bucket"]), tooltip=[*tooltip, alt.Tooltip("n:Q", format=",")])
+    base = alt.Chart(theme.data(frame)).encode(
+        theme.time_axis(frame["bucket"], tz, most=6 if is_one else 3),
+        tooltip=[*tooltip, alt.Tooltip("n:Q", format=",")],
+    )
 
     def place(name: str) -> alt.Y:
         return alt.Y(f"{name}:Q", axis=axis, scale=scale)

@@ -10,30 +10,31 @@ from jobstats.charts import theme
 from jobstats.wording import percent, plural
 
 _SHOWN = {"retry_rate": ("retried", theme.BLUE), "failure_rate": ("failed", theme.ORANGE)}
+_DRAWN = tuple(f"{name}{end}" for name in _SHOWN for end in ("", "_low", "_high"))
 _MOST_OPEN = 0.1
 """A window is not drawn while more of its runs than this have not ended: those that retry end last."""
 
 
-def retry_rates(table: Any) -> alt.TopLevelMixin:
+def retry_rates(table: Any, *, tz: str = "UTC") -> alt.TopLevelMixin:
     """The table of :func:`jobstats.retry_rates` as a chart: worst groups first, or over time if it has buckets.
 
     Where rates cannot be estimated, the chart says so, and shows the bounds of each group, or counts over time.
 
     Raises:
-        ArgumentError: It is another table.
+        ArgumentError: It is another table, or there is no such time zone.
     """
-    frame = theme.drawable(table, [*MEASURES, *COUNTS, "is_estimable"], "retry_rates")
+    frame = theme.drawable(table, [*MEASURES, *COUNTS, "is_estimable"], "retry_rates", tz)
     known = {*MEASURES, *COUNTS, "is_estimable", "bucket"}
     groups = [name for name in frame.columns if name not in known]
     frame = theme.labelled(frame, groups, "all runs")
     notes = [f"n = {frame['n'].sum():,} ended runs"]
     if unseen := frame["n_open"].sum():
         notes.append(f"{unseen:,} started, end not seen")
-    draw = _over_time if "bucket" in frame.columns else _by_group
+    is_over_time = "bucket" in frame.columns
     if not frame["is_estimable"].all():
-        shown = "counts only" if draw is _over_time else "bars show between which bounds they lie"
+        shown = "counts only" if is_over_time else "bars show between which bounds they lie"
         notes.insert(0, f"rates cannot be estimated, completed runs are missing: {shown}")
-    return draw(frame, groups, notes)
+    return _over_time(frame, groups, notes, tz) if is_over_time else _by_group(frame, groups, notes)
 
 
 def _long(frame: pl.DataFrame, keys: list[str], ends: tuple[str, str] = ("low", "high")) -> pl.DataFrame:
@@ -71,7 +72,7 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
     panels: list[Any] = []
     if len(long):
         x_scale = alt.Scale(domain=[0, min(1.0, float(long["high"].max()) * 1.05 or 1.0)], nice=False)  # type: ignore[arg-type]
-        base = alt.Chart(long).encode(
+        base = alt.Chart(theme.data(long)).encode(
             y,
             yOffset=alt.YOffset(
                 "measure:N", sort=[word for word, _ in _SHOWN.values()], scale=alt.Scale(paddingOuter=0.6)
@@ -102,8 +103,8 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
     words = max([10, *(len(value) for value in worst["values"])])
     text_y = y.copy().axis(None) if panels else y
     panels.append(
-        alt.Chart(worst)
-        .mark_text(align="left", fontSize=11, color=theme.INK)
+        alt.Chart(theme.data(worst))
+        .mark_text(align="left")
         .encode(text_y, text="values:N", x=alt.value(0))
         .properties(width=words * 6, height=step)
     )
@@ -121,26 +122,27 @@ def _words(row: dict[str, Any]) -> str:
     return f"{counts} · {row['n_open']:,} with unknown end"
 
 
-def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.TopLevelMixin:
+def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str], tz: str) -> alt.TopLevelMixin:
     said = "{shown} of {all} groups, those with most failures"
+    frame = frame.select("label", "bucket", "n", "n_open", "n_failed", "n_retried", "is_estimable", *_DRAWN)
     frame, n_panels = theme.panels(frame, pl.col("n_failed").sum(), said, notes, series=len(_SHOWN))
     is_estimable = bool(frame["is_estimable"].all())
     if is_estimable:
         unsettled = pl.col("n_open") > _MOST_OPEN * (pl.col("n") + pl.col("n_open"))
         if n_unsettled := len(frame.filter(unsettled)):
             notes.append(f"{plural(n_unsettled, 'window')} left open, many runs had not ended")
-        frame = frame.with_columns(pl.when(~unsettled).then(pl.col(name)).alias(name) for name in MEASURES)
+        frame = frame.with_columns(pl.when(~unsettled).then(pl.col(name)).alias(name) for name in _DRAWN)
     else:
         frame = frame.with_columns(pl.col(f"n_{word}").alias(name) for name, (word, _) in _SHOWN.items())
     form, what = (".1%", "rate of runs") if is_estimable else (",", "number of runs")
     tooltip = [
-        theme.bucket_tooltip(),
+        theme.time_tooltip(tz),
         alt.Tooltip("measure:N", title=what),
         *(alt.Tooltip(f"{name}:Q", format=form) for name in ("rate", "low", "high")[: 3 if is_estimable else 1]),
         alt.Tooltip("n:Q", format=","),
     ]
-    base = alt.Chart(_long(frame, ["label", "rank", "bucket"])).encode(
-        theme.time_axis(frame["bucket"]), color=_colour(), tooltip=tooltip
+    base = alt.Chart(theme.data(_long(frame, ["label", "rank", "bucket"]))).encode(
+        theme.time_axis(frame["bucket"], tz, most=6 if n_panels == 1 else 3), color=_colour(), tooltip=tooltip
     )
     axis = alt.Axis(format="%" if is_estimable else ",d", title=None, tickCount=5)
     layers = [base.mark_line(point={"size": 18}).encode(alt.Y("rate:Q", axis=axis, scale=alt.Scale(domainMin=0)))]

@@ -1,7 +1,9 @@
-"""How all charts look and speak: colours, time axes in UTC, durations in words, labels made safe."""
+"""How all charts look and speak: colours, axes of time, durations in words, labels made safe, data kept small."""
 
 from collections.abc import Sequence
-from typing import Any
+from json import dumps
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import altair as alt
 import narwhals as nw
@@ -10,10 +12,26 @@ import polars as pl
 from jobstats.errors import ArgumentError
 from jobstats.wording import duration, safe
 
-BLUE, ORANGE, INK, GREY = "#0072b2", "#c8500a", "#1c2430", "#5c6570"
-"""At least 3:1 on white, and told apart with any colour vision; shape and words say the same."""
+BLUE, ORANGE, GREEN, PURPLE, BROWN, SLATE = "#0072b2", "#f0590c", "#35a35a", "#b866e8", "#a54b00", "#7a828c"
+RED = "#d9363e"
+"""All are at least 3:1 on white and on the dark paper, and the first six told apart with any colour vision. Red says
+that something is wrong, and always with a word or a shape beside it."""
 
+QUIET = "quiet"
+"""The style of text that is read second. Text takes its colour from the theme, which knows the paper."""
+
+Mode = Literal["light", "dark", "auto"]
+_PAPERS: dict[Mode, dict[str, Any]] = {
+    "light": {"paper": "#ffffff", "ink": "#1c2430", "quiet": "#5c6570", "grid": "#e3e7ec", "line": "#aab2bd"},
+    "dark": {"paper": "#11161c", "ink": "#e6eaf0", "quiet": "#a5afbb", "grid": "#2a323c", "line": "#56616e"},
+    "auto": {"paper": None} | {name: f"var(--{name})" for name in ("ink", "quiet", "grid", "line")},
+}
 MOST_ROWS = 5_000
+MOST_BYTES = 60_000
+_DATA_BYTES = 44_000
+"""What the data of one chart may take; axes, marks and words take the rest."""
+_SIGNIFICANT_DIGITS = 6
+"""Twice as many as any mark, axis or tooltip shows."""
 MOST_GROUPS = 40
 MOST_PANELS = 12
 FEW_RUNS = 20
@@ -34,37 +52,48 @@ DURATION_LABEL = (
 
 
 @alt.theme.register("jobstats", enable=False)
-def _theme() -> alt.theme.ThemeConfig:
-    font = "Arial, 'Liberation Sans', Helvetica, sans-serif"
+def _theme(mode: Mode = "light") -> alt.theme.ThemeConfig:
+    paper = _PAPERS[mode]
+    ink, quiet, grid, line = (paper[name] for name in ("ink", "quiet", "grid", "line"))
+    styles: Any = {QUIET: {"color": quiet, "fill": quiet, "fontSize": 11, "fontWeight": "normal"}}
     return {
         "config": {
-            "font": font,
-            "background": "white",
+            "font": "Arial, 'Liberation Sans', Helvetica, sans-serif",
+            "background": paper["paper"],
             "view": {"stroke": None},
+            "text": {"color": ink, "fontSize": 11},
+            "style": styles,
+            "range": {"category": [BLUE, ORANGE, GREEN, PURPLE, BROWN, SLATE]},
             "title": {
                 "anchor": "start",
                 "frame": "group",
                 "fontSize": 15,
-                "color": INK,
+                "color": ink,
                 "subtitleFontSize": 12,
-                "subtitleColor": GREY,
+                "subtitleColor": quiet,
                 "subtitlePadding": 4,
                 "offset": 12,
             },
             "axis": {
-                "labelColor": INK,
-                "titleColor": GREY,
+                "labelColor": ink,
+                "titleColor": quiet,
                 "titleFontWeight": "normal",
                 "labelFontSize": 11,
                 "titleFontSize": 11,
-                "gridColor": "#e3e7ec",
-                "domainColor": "#aab2bd",
-                "tickColor": "#aab2bd",
+                "gridColor": grid,
+                "domainColor": line,
+                "tickColor": line,
                 "labelLimit": 360,
                 "labelPadding": 8,
             },
-            "header": {"labelColor": INK, "labelFontSize": 12, "labelFontWeight": "bold", "title": None},
-            "legend": {"labelColor": INK, "titleColor": GREY, "orient": "top", "labelFontSize": 11, "symbolOpacity": 1},
+            "header": {"labelColor": ink, "labelFontSize": 12, "labelFontWeight": "bold", "title": None},
+            "legend": {
+                "labelColor": ink,
+                "titleColor": quiet,
+                "orient": "top",
+                "labelFontSize": 11,
+                "symbolOpacity": 1,
+            },
         }
     }
 
@@ -73,24 +102,54 @@ _LAST_WHOLE, _MOST_PAIRS = 0xFFFF, 14
 """Vega cuts a label that is too long in the middle of an emoji, and then cannot draw it: such labels are kept short."""
 
 
-def use_theme() -> None:
-    """Give every Altair chart of this session the look of jobstats; without it, only sizes and axes are set."""
-    alt.theme.enable("jobstats")
+def use_theme(mode: Mode = "light") -> None:
+    """Give every Altair chart of this session the look of jobstats; without it, only sizes and axes are set.
 
-
-def drawable(table: Any, needed: Sequence[str], function: str) -> pl.DataFrame:
-    """The result table as Polars.
+    ``auto`` takes its colours from the CSS variables ``--ink``, ``--quiet``, ``--grid`` and ``--line`` of the page
+    that holds the SVG.
 
     Raises:
-        ArgumentError: It is not the table that ``function`` returns.
+        ArgumentError: There is no such mode.
     """
+    if mode not in _PAPERS:
+        raise ArgumentError(f"mode is light, dark or auto, found {mode!r}")
+    alt.theme.enable("jobstats", mode=mode)
+
+
+def drawable(table: Any, needed: Sequence[str], function: str, tz: str = "UTC") -> pl.DataFrame:
+    """The result table as Polars, with its instants as the clocks in ``tz`` show them.
+
+    Vega knows UTC and the reader's own zone, and no other: the time on the clock is drawn as if it were UTC.
+
+    Raises:
+        ArgumentError: It is not the table that ``function`` returns, or there is no such time zone.
+    """
+    try:
+        ZoneInfo(tz)
+    except (ValueError, OSError, TypeError, KeyError):
+        raise ArgumentError(f"tz is the name of a time zone such as 'Europe/Berlin', found {tz!r}") from None
     try:
         frame: pl.DataFrame = nw.from_native(table).lazy().collect("polars").to_native()
     except TypeError:
         raise ArgumentError(f"expected the table of {function}, found {type(table).__name__}") from None
     if missing := [name for name in needed if name not in frame.columns]:
         raise ArgumentError(f"expected the table of {function}; it has no column {missing[0]!r}")
-    return frame
+    instants = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Datetime)]
+    on_the_clock = pl.col(instants).dt.convert_time_zone(tz).dt.replace_time_zone(None)
+    return frame.with_columns(on_the_clock.dt.replace_time_zone("UTC").dt.cast_time_unit("ms"))
+
+
+def data(frame: pl.DataFrame) -> alt.InlineData:
+    """The rows of a chart as CSV: half the size of a list of objects, where every row repeats every name."""
+    kinds = {}
+    for name, dtype in frame.schema.items():
+        kinds[name] = "boolean" if dtype == pl.Boolean else "number" if dtype.is_numeric() else "string"
+        if isinstance(dtype, pl.Datetime):
+            kinds[name] = "number"
+    plain = frame.with_columns(
+        pl.col(pl.Datetime).dt.timestamp("ms"), pl.col(pl.Float64).round_sig_figs(_SIGNIFICANT_DIGITS)
+    )
+    return alt.InlineData(values=plain.write_csv(), format=alt.CsvDataFormat(type="csv", parse=kinds))
 
 
 def labelled(table: pl.DataFrame, columns: Sequence[str], everything: str) -> pl.DataFrame:
@@ -124,13 +183,23 @@ def duration_axis(values: pl.Series, most: int, **options: Any) -> tuple[alt.Axi
     return alt.Axis(values=ticks, labelExpr=DURATION_LABEL, **options), scale
 
 
-def time_axis(buckets: pl.Series) -> alt.X:
-    """Windows of time in UTC, whatever the reader's zone; as much of date and hour as their span needs."""
+def time_axis(buckets: pl.Series, tz: str = "UTC", field: str = "bucket", most: int = 6) -> alt.X:
+    """Time on the clocks in ``tz``, whatever the reader's zone; as much of date and hour as the span needs."""
     first, last = buckets.min(), buckets.max()
     days = (last - first).total_seconds() / 86_400 if first and last else 0  # type: ignore[operator, union-attr]
-    form = "%H:%M" if days <= 1 else "%d %b %H:%M" if days <= 4 else "%d %b" if days <= 300 else "%b %Y"
-    axis = alt.Axis(title="UTC", format=form, labelFlush=True, tickCount=6, grid=False)
-    return alt.X("bucket:T", scale=alt.Scale(type="utc"), axis=axis)
+    form = (
+        "%H:%M:%S"
+        if days <= 0.01
+        else "%H:%M"
+        if days <= 1
+        else "%d %b %H:%M"
+        if days <= 4
+        else "%d %b"
+        if days <= 300
+        else "%b %Y"
+    )
+    axis = alt.Axis(title=tz, format=form, labelFlush=True, tickCount=most, grid=False)
+    return alt.X(f"{field}:T", scale=alt.Scale(type="utc"), axis=axis)
 
 
 def panels(
@@ -154,9 +223,9 @@ def facet(**options: Any) -> alt.Facet:
     return alt.Facet("label:N", sort=alt.EncodingSortField("rank", op="min"), title=None, **options)
 
 
-def bucket_tooltip() -> alt.Tooltip:
-    """When a window starts; a tooltip has no scale, so it is told that time is UTC."""
-    return alt.Tooltip("bucket:T", title="from (UTC)", timeUnit="utcyearmonthdatehoursminutes")
+def time_tooltip(tz: str = "UTC", field: str = "bucket", words: str = "from") -> alt.Tooltip:
+    """When a window starts, or something happened; a tooltip has no scale, so it is told that time is UTC."""
+    return alt.Tooltip(f"{field}:T", title=f"{words} ({tz})", timeUnit="utcyearmonthdatehoursminutesseconds")
 
 
 def group_axis() -> alt.Y:
@@ -165,16 +234,34 @@ def group_axis() -> alt.Y:
     return alt.Y("label:N", sort=sort, title=None, axis=alt.Axis(domain=False, ticks=False))
 
 
+def column(frame: pl.DataFrame, y: alt.Y, field: str, heading: str = "", style: str = "text") -> alt.Chart:
+    """Text beside each row of a chart, under a heading: values are read, not guessed from marks."""
+    words = max([len(heading), *(len(value or "") for value in frame[field])])
+    return (
+        alt.Chart(data(frame), title=alt.TitleParams(heading, style=QUIET, fontSize=11, fontWeight="normal", offset=4))
+        .mark_text(align="left", style=style)
+        .encode(y.copy().axis(None), text=f"{field}:N", x=alt.value(0))
+        .properties(width=words * 6, height=alt.Step(24))
+    )
+
+
 def newest(table: pl.DataFrame, panels: int, notes: list[str]) -> pl.DataFrame:
     """As many of the newest windows as a chart can hold; what was left out is said."""
     buckets = table["bucket"].unique().sort()
     if len(buckets) > 1:
         every = (buckets[1] - buckets[0]).total_seconds() * 1000
         notes.append(f"windows of {duration(every)}")
-    most = MOST_ROWS // max(panels, 1)
+    most = most_rows(table) // max(panels, 1)
     if len(buckets) > most:
         notes.append(f"newest {most:,} of {len(buckets):,} windows")
     return table.filter(pl.col("bucket").is_in(buckets.tail(most).implode()))
+
+
+def most_rows(table: pl.DataFrame) -> int:
+    """How many rows like these a chart can hold."""
+    sample = data(table.head(200))
+    written = len(dumps(sample.values))
+    return min(MOST_ROWS, int(_DATA_BYTES / max(1, written) * max(1, min(200, len(table)))))
 
 
 def title(text: str, *notes: str) -> alt.TitleParams:
