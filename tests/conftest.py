@@ -4,10 +4,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import settings
 
 import jobstats as js
 
 ROOT = Path(__file__).parents[1]
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("jobstats", deadline=None)
+settings.load_profile("jobstats")
 
 
 @pytest.fixture(scope="session")
