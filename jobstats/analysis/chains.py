@@ -57,6 +57,7 @@ _FLAGS = {
     & ~nw.col("is_ended")
     & ~nw.col("state").is_in(["active", "unknown"]),
 }
+_NO_CLOCK = "that differs between the fires of one schedule; ask for every='1h' or every='1d'"
 _TIMES = {"created": "created_at", "due": "eligible_at", "start": "started_at", "finish": "finished_at"}
 _FATE = pl.Enum(["on_time", "late", "missed", "started", "pending", "unknown", "off_schedule", "unreadable"])
 _REASON = pl.Enum(["run_before_waited", "not_made"])
@@ -104,7 +105,9 @@ def fates(
     """
     at = ("eligible_at", "created_at")
     is_scheduled = (nw.coalesce("state", nw.lit("")) != "paused") & (_IS_REPEATED | _IS_ONCE)
-    asked = ask(jobs, where=is_scheduled, at=at, taken=taken, by=by, every=every, since=None, until=None)
+    asked = ask(
+        jobs, where=is_scheduled, at=at, taken=taken, by=by, every=every, since=None, until=None, no_clock=_NO_CLOCK
+    )
     grace_ms = length_ms(grace, "grace")
     frame = opened(jobs)
     seen = _observed(frame)
