@@ -48,6 +48,7 @@ from jobstats.analysis.schedule_adherence import schedule_adherence
 from jobstats.analysis.slo import slo
 from jobstats.analysis.slowdown import slowdown
 from jobstats.analysis.stuck import stuck
+from jobstats.analysis.timeline import timeline
 from jobstats.analysis.turnaround import turnaround
 from jobstats.contract import JobStatus
 from jobstats.errors import ArgumentError, JobstatsError, SourceError, TableError
@@ -104,6 +105,7 @@ __all__ = [
     "sql",
     "store",
     "stuck",
+    "timeline",
     "turnaround",
     "write",
     "write_report",

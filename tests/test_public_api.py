@@ -25,6 +25,7 @@ VOCABULARY = {
     "columns",
     "of",
     "within",
+    "most",
 }
 FUNCTIONS = [name for name in js.__all__ if inspect.isfunction(getattr(js, name))]
 

@@ -15,6 +15,7 @@ import narwhals as nw
 import polars as pl
 from narwhals.exceptions import NarwhalsError
 
+from jobstats.analysis.clock import CLOCK, clock
 from jobstats.errors import ArgumentError
 from jobstats.facts import STALLED
 from jobstats.moments import UNITS, Moment, length_ms, window
@@ -61,18 +62,21 @@ def ask(
     every: str | None,
     since: Moment,
     until: Moment,
+    no_clock: str = "",
 ) -> Asked:
     """The runs for which ``where`` holds and whose time lies in [since, until), with the bucket of each.
 
-    The time of a run is the first of the columns ``at`` that is known, as the column ``_at``. ``taken`` are the
-    columns of the answer.
+    The time of a run is the first of the columns ``at`` that is known, as the column ``_at``. Its ``hour`` and
+    ``weekday`` in UTC can be named in ``by`` like columns, unless ``no_clock`` says why not. ``taken`` are the columns
+    of the answer.
 
     Raises:
-        ArgumentError: ``by`` names no column, or a time or length cannot be read.
+        ArgumentError: ``by`` names no column, or the table has one of its own that is called like a part of the clock;
+            a time or length cannot be read.
         TableError: ``jobs`` is not a jobs table.
     """
     frame = opened(jobs)
-    names = _by(by, frame.collect_schema().names(), taken)
+    names = _by(by, frame.collect_schema().names(), taken, no_clock)
     every_ms = None if every is None else length_ms(every, "every")
     first, last = window(since, until, lambda: as_of(frame))
     frame = frame.filter(nw.col("is_latest"), where).with_columns(_at=nw.coalesce(*at))
@@ -80,6 +84,9 @@ def ask(
         frame = frame.filter(nw.col("_at") >= nw.lit(first))
     if last:
         frame = frame.filter(nw.col("_at") < nw.lit(last))
+    if asked_clock := [name for name in names if name in CLOCK]:
+        parts = clock(at_ms(frame))
+        frame = frame.with_columns(parts[name].cast(nw.Int64).alias(name) for name in asked_clock)
     if every_ms:
         frame = frame.with_columns(((at_ms(frame) - origin_ms(every_ms)) // every_ms).alias(BUCKET))
     asked = Asked(frame, [], names, every_ms, first, last)
@@ -239,20 +246,29 @@ def as_of(frame: Any) -> datetime | None:
     return newest[0] or max((moment for moment in newest[1:] if moment), default=None)
 
 
-def _by(by: By, columns: list[str], taken: Sequence[str]) -> list[str]:
+def _by(by: By, columns: list[str], taken: Sequence[str], no_clock: str) -> list[str]:
     names = [by] if isinstance(by, str) else [] if by is None else list(by)
     for name in names:
         if not isinstance(name, str):
             raise ArgumentError(f"by takes names of columns, found {type(name).__name__}")
         if name in taken:
             raise ArgumentError(f"by names {name!r}, which is a column of the answer; rename yours")
-        if name not in columns or name == BUCKET:
-            near = difflib.get_close_matches(str(name), list(SCHEMA), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+        if name in CLOCK:
+            _check_clock(name, columns, no_clock)
+        elif name not in columns or name == BUCKET:
+            near = difflib.get_close_matches(name, [*SCHEMA, *(() if no_clock else CLOCK)], n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "" if no_clock else ", nor 'hour' or 'weekday'"
             raise ArgumentError(f"by names {name!r}, which is not a column of the jobs table{hint}")
     if len(set(names)) < len(names):
         raise ArgumentError(f"by names a column twice: {names}")
     return names
+
+
+def _check_clock(name: str, columns: list[str], no_clock: str) -> None:
+    if name in columns:
+        raise ArgumentError(f"by names {name!r}, the {name} of a run in UTC, and a column of yours too; rename yours")
+    if no_clock:
+        raise ArgumentError(f"by names {name!r}, but {no_clock}")
 
 
 def at_ms(frame: Any, name: str = "_at") -> Any:

@@ -33,6 +33,7 @@ from jobstats.analysis.schedules import (
     schedules_of,
     with_offsets,
 )
+from jobstats.analysis.seen import IS_TOLD, reach
 from jobstats.errors import ArgumentError
 from jobstats.facts import FIRST_RUN_MS
 from jobstats.firing import MOST_FIRES
@@ -40,7 +41,6 @@ from jobstats.moments import Moment, length_ms, window
 from jobstats.table import epoch_ms
 from jobstats.timing import RERUN_MS
 
-_IS_TOLD = ~nw.col("observed_at").is_null() & (nw.coalesce("observed_at_source", nw.lit("")) != "file_mtime")
 _IS_REPEATED = ~nw.col("iteration_at").is_null()
 _IS_ONCE = ~nw.col("schedule_at").is_null() & ~nw.coalesce("job_id", nw.lit("")).str.starts_with("repeat:")
 _HAS_KNOWN_DUE = ~nw.col("eligible_at").is_null() & (nw.col("eligible_source") != "id_suffix_lower_bound")
@@ -57,6 +57,7 @@ _FLAGS = {
     & ~nw.col("is_ended")
     & ~nw.col("state").is_in(["active", "unknown"]),
 }
+_NO_CLOCK = "that differs between the fires of one schedule; ask for every='1h' or every='1d'"
 _TIMES = {"created": "created_at", "due": "eligible_at", "start": "started_at", "finish": "finished_at"}
 _FATE = pl.Enum(["on_time", "late", "missed", "started", "pending", "unknown", "off_schedule", "unreadable"])
 _REASON = pl.Enum(["run_before_waited", "not_made"])
@@ -104,7 +105,9 @@ def fates(
     """
     at = ("eligible_at", "created_at")
     is_scheduled = (nw.coalesce("state", nw.lit("")) != "paused") & (_IS_REPEATED | _IS_ONCE)
-    asked = ask(jobs, where=is_scheduled, at=at, taken=taken, by=by, every=every, since=None, until=None)
+    asked = ask(
+        jobs, where=is_scheduled, at=at, taken=taken, by=by, every=every, since=None, until=None, no_clock=_NO_CLOCK
+    )
     grace_ms = length_ms(grace, "grace")
     frame = opened(jobs)
     seen = _observed(frame)
@@ -127,12 +130,9 @@ def fates(
 
 def _observed(frame: Any) -> _Observed:
     first = "first_seen_at" if "first_seen_at" in frame.collect_schema().names() else "observed_at"
-    told = frame.filter(_IS_TOLD).select(nw.col(first).min().alias("begin"), nw.col("observed_at").max().alias("now"))
+    told = frame.filter(IS_TOLD).select(nw.col(first).min().alias("begin"), nw.col("observed_at").max().alias("now"))
     begin, now = collected(told).row(0)
-    # A file may have been written or copied long after its records were read, so it speaks up to its newest event.
-    events = ("created_at", "processed_at", "finished_at")
-    untold = frame.filter(~_IS_TOLD).group_by("source").agg(nw.col(*events).max())
-    files = collected(untold).select("source", seen=pl.max_horizontal(events))
+    files = reach(frame, "seen")
     times = [now, *files.select(pl.col("seen").max()).to_series()]
     return _Observed(begin, max((at for at in times if at), default=None), files)
 
@@ -145,7 +145,7 @@ def _runs(asked: Asked, schedules: pl.DataFrame, files: pl.DataFrame) -> pl.Data
         *(nw.col(name).alias(short) for short, name in _TIMES.items()),
         *flags(_FLAGS),
         fire=nw.coalesce("iteration_at", "schedule_at"),
-        seen=nw.when(_IS_TOLD).then(nw.col("observed_at")),
+        seen=nw.when(IS_TOLD).then(nw.col("observed_at")),
     )
     runs = collected(narrow).lazy()
     if not files.is_empty():

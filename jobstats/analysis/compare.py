@@ -105,7 +105,7 @@ def compare(
     Args:
         jobs: A jobs table: Polars, DuckDB or Spark.
         baseline: Length of the window before ``since``, such as ``"28d"``, or a jobs table of the same kind.
-        by: Column or columns to group by.
+        by: Column or columns to group by; ``hour`` and ``weekday`` are those of a run's time, in UTC.
         since: Only runs at or after this; a datetime, ISO text or an age such as ``"7d"``. With a table as ``baseline``
             the same holds for that, ages counted back from the newest observation of ``jobs``.
         until: Only runs before this.

@@ -18,21 +18,19 @@ from jobstats.analysis.asking import (
     rate,
     returned,
 )
+from jobstats.analysis.clock import CLOCK, clock
 from jobstats.analysis.contrast import CLUSTER, SQUARES, Cells, against_rest, stretch_ms
 from jobstats.analysis.drift import adjusted
 from jobstats.errors import ArgumentError
-from jobstats.moments import UNITS, Moment, length_ms
+from jobstats.moments import Moment, length_ms
 
 Frame = TypeVar("Frame")
-CLOCK = ("hour", "weekday")
 COLUMNS = ("connector", "connector_id", "org_id", "schedule_type", "schedule_timezone", *CLOCK)
 MEASURES = (
     *("verdict", "rate", "rate_low", "rate_high", "other_rate", "lift", "lift_low", "lift_high", "share", "excess"),
     *("p_value", "q_value", "same_as", "n", "n_bad"),
 )
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_THURSDAY = 3
-"""The weekday of the epoch."""
 _MOST = 20
 _FEWEST = 3
 _PRINT = 1_000_000_007
@@ -98,10 +96,7 @@ def drivers(
     condition, known = _bad(of)
     waits = of not in ("failed", "retried")
     at = ("eligible_at", "created_at") if waits else ("started_at", "finished_at", "eligible_at", "created_at")
-    asked = ask(
-        jobs, where=known, at=at, taken=(), by=[name for name in names if name not in CLOCK], every=None, since=since,
-        until=until,
-    )  # fmt: skip
+    asked = ask(jobs, where=known, at=at, taken=(), by=names, every=None, since=since, until=until)
     is_rated = waits or outcomes_are_seen(jobs)
     runs = asked.runs.with_columns(_ms=at_ms(asked.runs))
     spans = collected(runs.select(first=nw.col("_ms").min(), last=nw.col("_ms").max())).row(0)
@@ -143,16 +138,15 @@ def _bad(of: str) -> tuple[Any, Any]:
 def _cells(runs: Any, names: list[str], stretch: int) -> dict[str, Cells]:
     """Of each column, runs and bad runs with each of its values, of each connector and of each stretch of time."""
     # Which runs these are, in one number: the same for two values if they have the same runs.
-    runs = runs.with_columns(_print=nw.col("_ms") % _PRINT, hour=nw.col("_ms") // UNITS["h"] % 24)
-    runs = numbered(runs, CLUSTER, "_connector")
+    runs = numbered(runs.with_columns(_print=nw.col("_ms") % _PRINT), CLUSTER, "_connector")
     # What mostly hangs together is reduced together. The weekday is that of the stretch, which divides a day.
     together = [name for name in names if name in COLUMNS and name != "hour"]
     keys = [name for name in together if name != "weekday"]
     found = {}
     if together:
         cells = collected(runs.group_by(*keys, "_connector", "_time").agg(nw.col(_SUMS).sum()))
-        day = pl.col("_time") * stretch // UNITS["d"]
-        found = _of_each(cells.with_columns(pl.col(_SUMS).cast(pl.Int64), weekday=(day + _THURSDAY) % 7), together)
+        weekday = clock(pl.col("_time") * stretch)["weekday"]
+        found = _of_each(cells.with_columns(pl.col(_SUMS).cast(pl.Int64), weekday=weekday), together)
     # Of hours there may be as many cells as runs, so these stay where the runs are.
     return found | {name: _of_one(runs.rename({name: "value"}), name) for name in names if name not in together}
 
@@ -185,7 +179,7 @@ def _as_text(name: str) -> pl.Expr:
     if name == "hour":
         return value.str.zfill(2)
     if name == "weekday":
-        return pl.col("value").cast(pl.Int64).replace_strict(dict(enumerate(_WEEKDAYS)), return_dtype=pl.String)
+        return pl.col("value").cast(pl.Int64).replace_strict(dict(enumerate(_WEEKDAYS, 1)), return_dtype=pl.String)
     return value
 
 

@@ -27,6 +27,7 @@ from jobstats.table import EPOCH, epoch_ms
 
 _UNKNOWN, _LEFT, _OPEN = 0, 1, 2
 """What ends a span: it is not known where it lies, an event ends it, or the last observation does."""
+_NO_CLOCK = "a run is there from one hour to another; ask for every='1h'"
 _LAST_INT64 = 2**63 - 1
 _IS_LEFT, _IS_OPEN, _COUNTED = pl.col("_how") == _LEFT, pl.col("_how") == _OPEN, pl.col("_how") != _UNKNOWN
 
@@ -94,7 +95,9 @@ def levels(jobs: Any, place: Place, *, by: By, every: str | None, since: Moment,
     """
     own = [*place.levels, place.oldest, "covered_ms", *place.counts, "is_partial"]
     seen, newest = _newest(opened(jobs))
-    asked = ask(jobs, where=place.where, at=place.at, taken=own, by=by, every=every, since=None, until=None)
+    asked = ask(
+        jobs, where=place.where, at=place.at, taken=own, by=by, every=every, since=None, until=None, no_clock=_NO_CLOCK
+    )
     begin, end = window(since, until, lambda: seen)
     names = asked.by or ["_all"]
     spans = _spans(asked.runs.with_columns(nw.lit(0).alias("_all")), names, place, seen, newest)

@@ -51,6 +51,7 @@ SCHEMA = pl.Schema(
     }
 )
 DUE = ("eligible_at", "created_at")
+_NO_CLOCK = "budgets burn over hours and days, so an objective is of all hours"
 NONE = "(none)"
 """The group of what has no value."""
 
@@ -143,7 +144,9 @@ def _runs(frame: Any, objective: Objective, moment: datetime | None) -> pl.DataF
     # What starts at once is known to be good before what waits is known to be bad, so neither counts before its time.
     now = (0 if moment is None else epoch_ms(moment)) - (length_ms(str(objective.within), "within") if at is DUE else 0)
     kinds = nw.col("connector").is_in(objective.connector) if objective.connector else ~nw.col("created_at").is_null()
-    asked = ask(frame, where=kinds, at=at, taken=(), by=objective.by, every=None, since=None, until=None)
+    asked = ask(
+        frame, where=kinds, at=at, taken=(), by=objective.by, every=None, since=None, until=None, no_clock=_NO_CLOCK
+    )
     runs = asked.runs.with_columns(_ago=now - at_ms(asked.runs))
     is_within = (nw.col("_ago") >= 0) & (nw.col("_ago") < objective.window_ms)
     runs = runs.select(

@@ -7,6 +7,7 @@ import polars as pl
 
 from jobstats.analysis.asking import HAS_STALLED, STARTED, as_of, collected, flags, opened, returned
 from jobstats.analysis.bounds import FLOOR_MS, RAN, WAITED, bounded, intervals
+from jobstats.analysis.seen import IS_TOLD, reach
 from jobstats.ends import MOST_LISTED
 from jobstats.moments import Moment, window
 from jobstats.table import RUN_KEY
@@ -40,8 +41,6 @@ _KINDS = {
     "unjudged": ("no_history", "file_mtime"),
 }
 """Each kind, in the order of the answer, and what is evidence of it."""
-_EVENTS = ("created_at", "processed_at", "finished_at")
-_TIMED = ~nw.col("observed_at").is_null() & (nw.col("observed_at_source").fill_null("") != "file_mtime")
 _OPEN = ~nw.col("is_ended") & (nw.col("state") != "unknown")
 # Torn records were read while they changed, and nothing that changes is stuck.
 _ACTIVE = (nw.col("state") == "active") & ~nw.col("processed_at").is_null() & ~nw.col("is_torn")
@@ -135,17 +134,17 @@ def _suspects(frame: Any) -> pl.DataFrame:
     """Runs that may be stuck, but for those that have ended unseen or that a later list leaves out."""
     latest = frame.filter(nw.col("is_latest"))
     # Of each organisation the newest list, which is no answer about a single job, and how many it holds of each kind.
-    timed = latest.filter(_TIMED, nw.col("state") != "paused")
+    timed = latest.filter(IS_TOLD, nw.col("state") != "paused")
     lists = timed.group_by("org_id", "connector", "observed_at").agg(nw.len().cast(nw.Int64).alias("_n_listed"))
     times = lists.group_by("org_id", "observed_at").agg(nw.col("_n_listed").sum()).filter(nw.col("_n_listed") > 1)
     newest = times.group_by("org_id").agg(nw.col("observed_at").max().alias("_looked_at"))
     lists = lists.rename({"observed_at": "_looked_at"}).join(newest, on=["org_id", "_looked_at"])
     has_ends = "ended_before_at" in frame.collect_schema().names()
     gone = {
-        "_left_out": _TIMED & (nw.col("observed_at") < nw.col("_looked_at")),
+        "_left_out": IS_TOLD & (nw.col("observed_at") < nw.col("_looked_at")),
         "_cut_off": nw.col("_n_listed") == MOST_LISTED,
         "_ended": ~nw.col("ended_before_at").is_null() if has_ends else nw.lit(0) == 1,
-        "_timed": _TIMED,
+        "_timed": IS_TOLD,
     }
     is_gone = (nw.col("_left_out") > nw.col("_cut_off")) | (nw.col("_ended") > 0)
     found = {f"_{name}": condition for name, condition in _FOUND.items()}
@@ -167,7 +166,7 @@ def _progressed(runs: pl.DataFrame, frame: Any) -> pl.DataFrame:
     active = runs.filter("_timed", evidence="start")
     now = active.select(*RUN_KEY, "processed_at", _now="progress_json", _last="observed_at")
     ids = active["job_id"].drop_nulls().unique().to_list()
-    rows = frame.filter(~nw.col("is_latest"), nw.col("job_id").is_in(ids), _TIMED)
+    rows = frame.filter(~nw.col("is_latest"), nw.col("job_id").is_in(ids), IS_TOLD)
     earlier = collected(rows.select(*RUN_KEY, "processed_at", "observed_at", "progress_json"))
     is_other = pl.col("progress_json").ne_missing(pl.col("_now"))
     seen = earlier.join(now, on=[*RUN_KEY, "processed_at"], nulls_equal=True).with_columns(
@@ -181,9 +180,7 @@ def _progressed(runs: pl.DataFrame, frame: Any) -> pl.DataFrame:
 
 def _aged(runs: pl.DataFrame, frame: Any) -> pl.DataFrame:
     """With ``since_at``, ``age_ms``, and ``_claimed_ms``: the age if a file's modification time is to be believed."""
-    # A file that was copied is newer than what is in it: only what happened in it is known to be in the past.
-    untimed = collected(frame.filter(~_TIMED).group_by("source").agg(nw.col(*_EVENTS).max()))
-    newest = untimed.select("source", _newest=pl.max_horizontal(_EVENTS))
+    newest = reach(frame, "_newest")
     since = (
         pl.when(evidence="stalled")
         .then(pl.coalesce("finished_at", "processed_at"))

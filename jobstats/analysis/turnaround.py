@@ -57,7 +57,7 @@ def turnaround(
 
     Args:
         jobs: A jobs table: Polars, DuckDB or Spark.
-        by: Column or columns to group by.
+        by: Column or columns to group by; ``hour`` and ``weekday`` are those of a run's time, in UTC.
         every: Length of time windows, such as ``"1h"``, ``"1d"``, ``"1w"``; weeks start on Monday, days at 0:00 UTC.
         since: Only runs eligible at or after this; a datetime, ISO text or an age such as ``"7d"``.
         until: Only runs eligible before this.

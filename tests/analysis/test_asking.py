@@ -11,7 +11,15 @@ from jobstats.analysis.asking import length_ms, rate
 
 from ..factories import T0, immediate, jobs
 
-ANALYSES = (js.queue_latency, js.processing_time, js.turnaround, js.slowdown, js.retry_rates, js.failure_reasons)
+WINDOWED_BY = {
+    js.queue_latency: "eligible_at",
+    js.processing_time: "processed_at",
+    js.turnaround: "eligible_at",
+    js.slowdown: "eligible_at",
+    js.retry_rates: "started_at",
+    js.failure_reasons: ("finished_at", "processed_at", "created_at"),
+}
+ANALYSES = tuple(WINDOWED_BY)
 
 
 @pytest.mark.parametrize("analysis", ANALYSES)
@@ -194,3 +202,94 @@ def test_a_part_of_a_millisecond_is_before_the_next(engine, as_polars):
     moment = datetime.fromtimestamp((T0 + 500) / 1000, UTC) + timedelta(microseconds=500)
     for window, n in (({"since": moment}, 0), ({"until": moment}, 1)):
         assert as_polars(js.retry_rates(engine(table), **window))["n"].to_list() == [n]
+
+
+HOUR, DAY = 3_600_000, 86_400_000
+
+
+def at_times(*at, **changes):
+    """A run due and started at each of these milliseconds since the epoch."""
+    return jobs(
+        *(immediate(f"j{n}", timestamp=ms, processedOn=ms, finishedOn=ms + 5, **changes) for n, ms in enumerate(at))
+    )
+
+
+@pytest.mark.parametrize("analysis", ANALYSES[:-1])
+def test_runs_are_grouped_by_hour_and_weekday(engine, as_polars, analysis):
+    midnight = T0 - T0 % DAY  # of a Monday
+    table = at_times(midnight - 1, midnight, midnight + HOUR - 1, midnight + 7 * DAY, midnight + 23 * HOUR)
+    answer = as_polars(analysis(engine(table), by=["weekday", "hour"]))
+    assert answer.select("weekday", "hour", "n").rows() == [(1, 0, 3), (1, 23, 1), (7, 23, 1)]
+    assert answer.schema["weekday"] == answer.schema["hour"] == pl.Int64
+    assert as_polars(analysis(engine(table), by="weekday")).select("weekday", "n").rows() == [(1, 4), (7, 1)]
+    whole = as_polars(analysis(engine(table), by="hour", every="1w"))
+    assert whole.filter(pl.col("n") > 0).select("hour", "n").rows() == [(0, 2), (0, 1), (23, 1), (23, 1)]
+
+
+def test_hours_are_those_of_the_time_that_an_analysis_windows_by(engine, as_polars):
+    late = T0 - T0 % HOUR + HOUR - 1  # due at 14:59:59.999, started at 15:00
+    table = engine(jobs(immediate("1", timestamp=late, processedOn=late + 1, finishedOn=late + 2)))
+    assert as_polars(js.queue_latency(table, by="hour"))["hour"].to_list() == [14]
+    assert as_polars(js.retry_rates(table, by="hour"))["hour"].to_list() == [15]
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_the_clock_agrees_with_the_calendar_of_polars(dump, engine, as_polars, analysis):
+    spread = dump.jobs.with_columns(
+        pl.col("eligible_at", "started_at", "processed_at", "finished_at", "created_at")
+        + pl.duration(hours=17 * pl.int_range(pl.len()))
+    )
+    answer = as_polars(analysis(engine(spread), by=["weekday", "hour"]))
+    assert len(answer) > 24
+    whole = analysis(spread, by=["weekday", "hour"])
+    at = pl.coalesce(WINDOWED_BY[analysis]).dt
+    own = spread.with_columns(h=at.hour().cast(pl.Int64), w=at.weekday().cast(pl.Int64))
+    assert_frame_equal(answer, whole)
+    assert_frame_equal(analysis(own.drop_nulls("h"), by=["w", "h"]).rename({"w": "weekday", "h": "hour"}), whole)
+
+
+def test_hours_before_the_epoch_count_forwards(engine, as_polars):
+    table = at_times(1).with_columns(
+        pl.lit(-1).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC").alias("eligible_at")
+    )
+    answer = as_polars(js.queue_latency(engine(table), by=["hour", "weekday"]))
+    assert answer.select("hour", "weekday").rows() == [(23, 3)]  # a Wednesday, the last of 1969
+
+
+@pytest.mark.parametrize(
+    ("analysis", "reason"),
+    [
+        (js.backlog, "from one hour to another; ask for every='1h'"),
+        (js.concurrency, "from one hour to another; ask for every='1h'"),
+        (js.schedule_adherence, "differs between the fires of one schedule"),
+        (lambda jobs, by: js.slo(jobs, [js.Objective(name="A", kind="success", target=0.9, by=(by,))]), "of all hours"),
+    ],
+)
+@pytest.mark.parametrize("name", ["hour", "weekday"])
+def test_what_is_not_of_one_hour_says_so(dump, analysis, reason, name):
+    with pytest.raises(js.ArgumentError, match=f"by names '{name}', but .*{reason}"):
+        analysis(dump.jobs, by=name)
+    with pytest.raises(js.ArgumentError, match=r"not a column of the jobs table$"):
+        analysis(dump.jobs, by="tenant")
+
+
+@pytest.mark.parametrize("analysis", [*ANALYSES, js.attempts, js.backlog, js.schedule_adherence])
+def test_an_own_column_called_hour_is_not_mistaken_for_the_clock(dump, analysis):
+    own = dump.jobs.with_columns(hour=pl.lit(1))
+    with pytest.raises(js.ArgumentError, match="the hour of a run in UTC, and a column of yours too; rename yours"):
+        analysis(own, by="hour")
+    assert "connector" in analysis(own, by="connector").columns
+
+
+def test_the_clock_is_named_where_a_name_is_not_known(dump):
+    with pytest.raises(js.ArgumentError, match="did you mean 'weekday'"):
+        js.queue_latency(dump.jobs, by="weekdays")
+    with pytest.raises(js.ArgumentError, match="not a column of the jobs table, nor 'hour' or 'weekday'"):
+        js.queue_latency(dump.jobs, by="tenant")
+
+
+def test_windows_are_compared_hour_by_hour(dump):
+    answer = js.compare(dump.jobs, since="3m", baseline="3m", by="hour")
+    hours = dump.jobs["eligible_at"].dt.hour().cast(pl.Int64)
+    assert set(answer["hour"]) <= set(hours)
+    assert js.attempts(dump.jobs, by="weekday")["weekday"].unique().to_list() == [1]
