@@ -21,6 +21,7 @@ Data flows one way: records → jobs table → result tables → charts → page
 ``charts``     one function a question: that table in, an Altair chart out
 ``report``     analyses and charts composed into a page
 ``formats``    answers as text
+``terminal``   what is said to people on the way
 ``cli``        the command line
 
 >>> import jobstats as js
@@ -62,7 +63,7 @@ from jobstats.table import describe
 if TYPE_CHECKING:
     from jobstats import charts
     from jobstats.engines import relation, sql
-    from jobstats.report.page import write_report
+    from jobstats.report.formats import write_report
 
 __version__ = "0.1.0"
 
@@ -112,7 +113,7 @@ __all__ = [
 ]
 
 # Altair and DuckDB take longer to import than everything else together, so they wait for their first use.
-_LATE = {"relation": "jobstats.engines", "sql": "jobstats.engines", "write_report": "jobstats.report.page"}
+_LATE = {"relation": "jobstats.engines", "sql": "jobstats.engines", "write_report": "jobstats.report.formats"}
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,7 @@
 """The command line: arguments and exit codes. Each command is a thin line over one function of the library.
 
 Exit codes: 0 done, 1 crash, 2 usage, 3 a gate the caller asked for was not passed (the output is written), 4 no usable
-input. The result goes to stdout, everything else to stderr.
+input, 75 another process holds the lock. The result goes to stdout, everything else to stderr.
 """
 
 import io
@@ -11,8 +11,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -21,18 +19,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from jobstats.errors import ArgumentError, JobstatsError
+from jobstats import terminal
+from jobstats.errors import ArgumentError, BusyError, JobstatsError
 
 if TYPE_CHECKING:
     import polars as pl
 
     from jobstats.ingest.loading import Loaded
-    from jobstats.parquet import Converted
-    from jobstats.store import Appended
 
-CRASH, USAGE, GATE, NO_INPUT, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
-_PROGRESS_BYTES = 20_000_000
-_REASONS_SHOWN = 20
+CRASH, USAGE, GATE, NO_INPUT, BUSY, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 75, 130, 143
 _STDIN = "<stdin>"
 
 app = App(
@@ -78,10 +73,10 @@ def load(
     begun = time.perf_counter()
     _require(source)
     is_file = Path(to).suffix == ".parquet"
-    with _progress() as progress:
+    with terminal.progress() as progress:
         add = partial(convert, to=to) if is_file else store(to).append
         added = add(_opened(source), observed_at=observed_at, progress=progress)
-    _say(_counted(added, time.perf_counter() - begun))
+    terminal.say(terminal.counted(added, time.perf_counter() - begun))
     print(to)
     rate = added.n_rejected / added.n_records
     if limit is None or rate <= limit:
@@ -92,33 +87,79 @@ def load(
 
 @app.command
 def report(
-    *source: str, out: str, since: str | None = None, until: str | None = None, rules: str | None = None
-) -> None:
-    """Write report.html into a folder and print its path; a summary goes to stderr.
+    *source: str,
+    out: str,
+    since: str | None = None,
+    until: str | None = None,
+    slo: str | None = None,
+    rules: str | None = None,
+    compare: str = "previous",
+    fail_on: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = (),
+    format: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ("html",),  # noqa: A002
+    charts: Literal["svg", "live"] = "svg",
+    keep: int | None = None,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    title: str = "Job queue report",
+    log: Literal["text", "json"] = "text",
+) -> int:
+    """Publish a report into a folder of reports and print where; a summary goes to stderr.
+
+    A report of the same input, period and options that stands there already is not made again. Exit codes: 0 done, 3 a
+    gate was not passed (the report is published all the same), 4 nothing to report on, 75 another process publishes.
 
     Parameters
     ----------
     source
         Exports as for load, or what load wrote.
     out
-        The folder of the report.
+        The folder of the reports: latest/report.html is the newest, index.html lists all.
     since
         Only runs due (for rates: started; for reasons: ended) at or after this: a date, a time, or an age such as 7d or
-        30m, counted from the newest observation.
+        30m, counted from the newest observation. Ages in days are whole days of UTC, up to the last midnight.
     until
         Only runs before this.
+    slo
+        Service level objectives: a TOML file.
     rules
         Rules of failure reasons of your own on top of the shipped ones: a TOML file.
+    compare
+        The report to compare with: previous, none, or a report.json.
+    fail_on
+        Exit 3 if this holds: slo (an objective is breached or cannot be judged), quality (the data cannot tell
+        something), new-reason, stale (a connector), regression (something is surely worse). Several: slo,stale.
+    format
+        Files to write: html, md, eml (a letter), png (charts), pdf (needs Chromium); json is always there. Several:
+        html,md.
+    charts
+        svg, or live: with a copy of Vega in the page that lets charts be zoomed.
+    keep
+        Keep this many reports and remove the oldest beyond it; all by default.
+    force
+        Make the report again although it stands there.
+    title
+        What the report is called.
+    log
+        What is said on stderr: text, or json, an object a line.
     """
-    from jobstats.report.model import build
-    from jobstats.report.page import publish
+    from jobstats.report.gates import check, failed
+    from jobstats.report.nightly import Wanted, run
     from jobstats.report.summary import summary
 
-    jobs, rejects = _read(source)
-    built = build(jobs, rejects, since=since, until=until, rules=rules)
-    path = publish(built, out)
-    _say(summary(built))
-    print(path)
+    _require(source)
+    gates, formats = _listed(fail_on), _listed(format)
+    check(gates)
+    if "slo" in gates and slo is None:
+        raise ArgumentError("--fail-on slo needs objectives; pass a file of them with --slo")
+    terminal.use(log)
+    wanted = Wanted(source, out, since, until, slo, rules, compare, formats, charts == "live", keep, force, title)
+    done = run(wanted, lambda: _read(source), terminal.say)
+    if done.is_new:
+        terminal.say(summary(done.report), event="summary")
+    reasons = failed(done.report, gates)
+    for reason in reasons:
+        terminal.say(f"gate not passed: {reason}", event="gate", level="error")
+    print(done.folder / f"report.{'html' if 'html' in formats else 'json'}")
+    return GATE if reasons else 0
 
 
 @app.command
@@ -136,7 +177,7 @@ def history(source: str, *, to: str) -> None:
     from jobstats.parquet import sink
 
     jobs, _ = _read((source,))
-    _say(f"{sink(runs_of(jobs), to):,} runs")
+    terminal.say(f"{sink(runs_of(jobs), to):,} runs")
     print(to)
 
 
@@ -153,7 +194,7 @@ def compact(store: str) -> None:
 
     done = opened(store).compact()
     merged = f"{done.n_parts_before:,} files merged into {done.n_parts:,}"
-    _say(merged if done.n_parts < done.n_parts_before else f"nothing to merge in {done.n_parts:,} files")
+    terminal.say(merged if done.n_parts < done.n_parts_before else f"nothing to merge in {done.n_parts:,} files")
     print(store)
 
 
@@ -174,7 +215,7 @@ def query(source: str, sql: str, *, format: Literal["table", "csv", "json"] | No
     from jobstats.store import is_written
 
     answer = ask(source if is_written(source) else _load((source,)), sql)
-    _write(answer, format)
+    terminal.write(answer, format)
 
 
 @app.command
@@ -226,7 +267,7 @@ def reasons(
     if explain is not None:
         if source:
             raise ArgumentError("--explain says which rules act on one text; pass no SOURCE with it")
-        _write(explained(explain, rules=known), format)
+        terminal.write(explained(explain, rules=known), format)
         return
     _require(source)
     jobs, _ = _read(source)
@@ -244,14 +285,14 @@ def reasons(
         after = updated(before, texts_of(jobs), rules=known)
         write_catalog(after, catalog)
         where = f"{'the' if before else 'a new'} catalog {catalog}"
-        _say(f"{plural(len(after.table), 'template')} in {where}")
+        terminal.say(f"{plural(len(after.table), 'template')} in {where}")
     if suggest:
         print(suggested(answer), end="")
         return
-    _say(causes_counted(answer))
+    terminal.say(causes_counted(answer))
     is_terminal = sys.stdout and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if is_terminal else None
-    _write(answer, format, people=partial(causes, width=width))
+    terminal.write(answer, format, people=partial(causes, width=width))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -272,7 +313,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (CycloptsError, ArgumentError) as error:
         return _fail(str(error), USAGE)
     except JobstatsError as error:
-        return _fail(str(error), NO_INPUT)
+        return _fail(str(error), BUSY if isinstance(error, BusyError) else NO_INPUT)
     except OSError as error:
         # Whatever is still unwritten must not fail once more when Python closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -282,19 +323,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     return code or 0
-
-
-def _write(
-    answer: "pl.DataFrame",
-    kind: Literal["table", "csv", "json"] | None,
-    *,
-    people: "Callable[[pl.DataFrame], pl.DataFrame] | None" = None,
-) -> None:
-    """Print an answer; ``people`` makes it readable for a table."""
-    from jobstats.formats import written
-
-    kind = kind or ("table" if sys.stdout and sys.stdout.isatty() else "csv")
-    print(written(people(answer) if people and kind == "table" else answer, kind), end="")
 
 
 def _read(source: tuple[str, ...]) -> "tuple[pl.LazyFrame, pl.DataFrame]":
@@ -315,13 +343,18 @@ def _load(source: tuple[str, ...]) -> "Loaded":
     from jobstats.ingest.loading import load as load_records
 
     _require(source)
-    with _progress() as progress:
+    with terminal.progress() as progress:
         return load_records(_opened(source), progress=progress)
 
 
 def _opened(source: tuple[str, ...]) -> list[Any]:
     """Places to read from."""
     return [sys.stdin.buffer if place == _STDIN else place for place in source]
+
+
+def _listed(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Several options, or one with commas."""
+    return tuple(dict.fromkeys(part for value in values for part in value.split(",") if part))
 
 
 def _require(source: tuple[str, ...]) -> None:
@@ -335,64 +368,8 @@ def _refuse_empty(loaded: "Loaded", source: tuple[str, ...]) -> None:
     refuse_empty(len(loaded.jobs), loaded.rejects, source)
 
 
-def _counted(added: "Converted | Appended", seconds: float) -> str:
-    from jobstats.ingest.rejects import place
-    from jobstats.store import Appended
-    from jobstats.wording import plural, safe
-
-    lines = [
-        f"{plural(added.n_records, 'record')} from {plural(added.n_files, 'file')}: "
-        f"{added.n_accepted:,} accepted, {added.n_rejected:,} rejected, {seconds:.1f} s, "
-        f"{added.n_bytes / seconds / 1e6:,.0f} MB/s"
-    ]
-    if isinstance(added, Appended):
-        lines.append(f"  {added.n_new:,} are new, {added.n_accepted - added.n_new:,} the store held already")
-    lines += [
-        f"  rejected {row['n']:,}: {safe(row['reason'], 300)} (first: {safe(place(row), 200)})"
-        for row in added.reasons.head(_REASONS_SHOWN).to_dicts()
-    ]
-    if added.n_rejected and not isinstance(added, Appended):
-        lines.append(f"  all of them in {added.rejects}")
-    if added.n_without_records:
-        lines.append(f"  {plural(added.n_without_records, 'envelope')} without records: errors, or nothing scheduled")
-    if added.skipped:
-        lines.append(f"  {plural(len(added.skipped), 'other file')} skipped, such as {safe(added.skipped[0], 200)}")
-    return "\n".join(lines)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on a terminal for files that take a while; nothing otherwise."""
-    if not (sys.stderr and sys.stderr.isatty()):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=None, visible=False)
-
-        def show(done: int, total: int) -> None:
-            step = "writing" if done == total else "reading"
-            is_long = max(done, total) >= _PROGRESS_BYTES
-            bar.update(task, description=step, completed=done, total=total or None, visible=is_long)
-
-        yield show
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
 def _fail(message: str, code: int) -> int:
     from jobstats.wording import safe
 
-    print(f"jobstats: {safe(' '.join(message.split()), 1_000)}", file=sys.stderr)
+    terminal.say(f"jobstats: {safe(' '.join(message.split()), 1_000)}", event="error", level="error")
     return code

@@ -29,6 +29,7 @@ FLOW = [
     "charts",
     "report",
     "formats",
+    "terminal",
     "cli",
     "__main__",
 ]

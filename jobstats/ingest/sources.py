@@ -91,6 +91,15 @@ def find(source: Any, observed_at: datetime | None) -> Iterator[Document | Objec
         )
 
 
+def files(path: str) -> list[str]:
+    """The files behind a path as :func:`find` would come by them, whether or not they look like exports."""
+    if os.path.isdir(path):
+        return sorted(_below(path))
+    if os.path.lexists(path):
+        return [path]
+    return sorted(match for match in glob.glob(path, recursive=True) if not os.path.isdir(match))
+
+
 def _many(items: list[Any], observed_at: datetime | None) -> Iterator[Document | Objects | Skipped]:
     """A list of sources, or a list of records; a list is records unless its items are places to read from."""
     if items and all(

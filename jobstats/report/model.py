@@ -1,213 +1,189 @@
-"""What a report says, before it is a page: the same for every format."""
+"""What a report says, before it is a page, a mail or a file: every format is written from this, and adds no number.
+
+The model is published: ``report.json`` is its dump, ``jobstats report --schema`` its JSON Schema. A reader of an older
+report ignores what it does not know; ``schema_version`` grows when a field changes its meaning or goes.
+"""
 
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Literal
 
-import narwhals as nw
-import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from jobstats.analysis.asking import STARTED, as_of, ask, collected, opened
-from jobstats.analysis.failure_reasons import failure_reasons
-from jobstats.analysis.quality import quality
-from jobstats.analysis.queue_latency import queue_latency
-from jobstats.analysis.retry_rates import retry_rates
-from jobstats.history import history, is_history
-from jobstats.moments import Moment, length_ms
-from jobstats.reasons import Rules, ruleset
-from jobstats.wording import duration, percent, plural, safe
-
-_LENGTHS = ("1m", "5m", "15m", "1h", "6h", "1d", "1w")
-_WINDOWS = 90
-_ENOUGH = 59
-"""Runs a connector needs before a bound on its p95 can be given: 0.95⁵⁹ < 0.05."""
+SCHEMA_VERSION = 1
+Status = Literal["good", "caution", "bad", "unknown"]
+Kind = Literal["text", "count", "duration", "rate", "number", "time", "flag"]
+Cell = str | bool | int | float | datetime | None
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Figure(BaseModel):
-    """One number to remember, with what it was counted on."""
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
-    model_config = ConfigDict(frozen=True)
 
+class Period(_Part):
+    """What the report is about: runs in [since, until), or all of them where an end is null."""
+
+    since: datetime | None
+    until: datetime | None
+    first: datetime | None
+    """When the first run in the period became due."""
+    last: datetime | None
+    observed: datetime | None
+    """The newest observation: the "now" of the data."""
+    every: str
+    """Length of the windows in charts over time."""
+
+
+class Verdict(_Part):
+    """The report in one word and one sentence."""
+
+    status: Status
+    headline: str
+
+
+class Figure(_Part):
+    """One number to remember, with what it was counted on; ``text`` is how every format prints it."""
+
+    id: str
     name: str
-    value: str
+    kind: Kind
+    value: float | None
+    low: float | None
+    high: float | None
+    is_bounds: bool
+    """Whether low and high are what is certain, whatever happened unseen, and not an interval of an estimate."""
+    n: int
+    text: str
     detail: str
+    target: str | None = None
+    status: Status | None = None
 
 
-class Finding(BaseModel):
+class ObjectiveResult(_Part):
+    """One objective for one group, as :func:`jobstats.slo` judges it."""
+
+    objective: str
+    group: str
+    verdict: Literal["breached", "at risk", "not enough data", "met"]
+    target: Share
+    attainment: Share | None
+    attainment_low: Share | None
+    attainment_high: Share | None
+    budget_left: float | None
+    alert: str | None
+    reason: str | None
+    n: int
+    n_bad: int
+    n_excluded: int
+
+
+class Change(_Part):
+    """What is not as it was in the report before, or in the window before the period."""
+
+    against: Literal["report", "window"]
+    direction: Literal["worse", "better", "new", "gone"]
+    subject: str
+    message: str
+
+
+class Attention(_Part):
+    """Something that is new or broken, and wants a person."""
+
+    kind: Literal["cause", "stale", "stuck"]
+    status: Status
+    subject: str
+    message: str
+
+
+class Finding(_Part):
     """One limit of the data."""
 
-    model_config = ConfigDict(frozen=True)
-
+    check: str
     severity: Literal["error", "warning", "note"]
     message: str
 
 
-class Tables(BaseModel):
-    """The result tables that the charts of a report draw."""
+class Column(_Part):
+    """A column of a table: its name as the analyses have it, and what its values are."""
 
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
-
-    latency: pl.DataFrame
-    latency_over_time: pl.DataFrame
-    retries: pl.DataFrame
-    retries_over_time: pl.DataFrame
-    reasons: pl.DataFrame
+    name: str
+    kind: Kind
 
 
-class Report(BaseModel):
-    """Everything a report says. Times are those of the data, so the same data gives the same report."""
+class Table(_Part):
+    """The first rows of a result table, as they are drawn: worst first."""
 
-    model_config = ConfigDict(frozen=True)
-
-    first: datetime | None
-    last: datetime | None
-    observed: datetime | None
-    every: str
-    population: str
-    figures: list[Figure]
-    headlines: list[str]
-    findings: list[Finding]
-    tables: Tables
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    n_rows: int
+    """How many rows there are in all."""
 
 
-class _Window(TypedDict):
+class Exhibit(_Part):
+    """A chart, said in a sentence and told in a table."""
+
+    id: str
+    title: str
+    sentence: str
+    chart: str | None
+    """Which function of :mod:`jobstats.charts` draws it; null where there is nothing to draw."""
+    table: Table
+
+
+class Section(_Part):
+    """One question, and the exhibits that answer it."""
+
+    id: str
+    title: str
+    text: str
+    exhibits: tuple[Exhibit, ...]
+
+
+class Scorecard(_Part):
+    """A row a kind of connector, worst first, and how its failure rate ran through the period."""
+
+    table: Table
+    trends: tuple[tuple[float | None, ...], ...]
+
+
+class Previous(_Part):
+    """The report that this one is compared with."""
+
+    key: str
     since: datetime | None
     until: datetime | None
+    observed: datetime | None
 
 
-def build(
-    jobs: pl.DataFrame | pl.LazyFrame,
-    rejects: pl.DataFrame,
-    *,
-    since: Moment = None,
-    until: Moment = None,
-    rules: Rules = None,
-) -> Report:
-    """All analyses of a report for the runs in [since, until); what the data can tell is told of all of it.
+class Provenance(_Part):
+    """Where the numbers come from. There is no time of writing: the same data makes the same report."""
 
-    Args:
-        jobs: Observations, or a history.
-        rejects: What was refused of them.
-        since: Only runs at or after this.
-        until: Only runs before this.
-        rules: Rules of failure reasons.
-
-    Raises:
-        ArgumentError: A time that cannot be read, or a rule that is wrong.
-    """
-    rules = ruleset(rules)
-    findings = quality(jobs, rejects, rules=rules)
-    if not is_history(jobs):
-        jobs = history(jobs.lazy()).collect()
-        inferred = quality(jobs, rules=rules).filter(pl.col("check") == "ends_inferred")
-        findings = pl.concat([findings, inferred])
-    jobs = jobs.lazy().collect()
-    first, last, window = _span(jobs, since, until)
-    begin, end = _happened(jobs)
-    every = _every(window["since"] or begin, window["until"] or end)
-    latency, retries = queue_latency(jobs, **window), retry_rates(jobs, **window)
-    tables = Tables(
-        latency=queue_latency(jobs, by="connector", **window),
-        latency_over_time=queue_latency(jobs, every=every, **window),
-        retries=retry_rates(jobs, by="connector", **window),
-        retries_over_time=retry_rates(jobs, every=every, **window),
-        reasons=failure_reasons(jobs, rules=rules, **window),
-    )
-    return Report(
-        first=first,
-        last=last,
-        observed=as_of(opened(jobs)),
-        every=every,
-        population=_population(jobs),
-        figures=_figures(latency.row(0, named=True), retries.row(0, named=True)),
-        headlines=_headlines(tables),
-        findings=[Finding(severity=row["severity"], message=safe(row["message"], 500)) for row in findings.to_dicts()],
-        tables=tables,
-    )
+    version: str
+    key: str
+    """Stands for the input, the period, the options and the version: the same key, the same report."""
+    sources: tuple[str, ...]
+    options: dict[str, str]
 
 
-def _span(jobs: pl.DataFrame, since: Moment, until: Moment) -> tuple[datetime | None, datetime | None, _Window]:
-    """When the first run that started became eligible and when the last one did; and the window as two instants."""
-    at = ("eligible_at", "created_at")
-    asked = ask(jobs, where=STARTED, at=at, taken=(), by=None, every=None, since=since, until=until)
-    first, last = collected(asked.runs.select(first=nw.col("_at").min(), last=nw.col("_at").max())).row(0)
-    return first, last, _Window(since=asked.since, until=asked.until)
+class Report(_Part):
+    """Everything a report says."""
 
-
-def _happened(jobs: pl.DataFrame) -> tuple[datetime | None, datetime | None]:
-    """The first and the last time by which any table of a report cuts its windows."""
-    ran = jobs.filter("is_latest", pl.col("started_at").is_not_null() | pl.col("is_ended"))
-    moments = pl.concat([ran[name] for name in ("eligible_at", "started_at", "finished_at")])
-    return moments.min(), moments.max()  # type: ignore[return-value]
-
-
-def _every(first: datetime | None, last: datetime | None) -> str:
-    """The shortest usual window that cuts the span into a readable number of pieces."""
-    span_ms = (last - first).total_seconds() * 1000 if first and last else 0
-    return next((length for length in _LENGTHS if span_ms / length_ms(length, "every") <= _WINDOWS), _LENGTHS[-1])
-
-
-def _population(history: pl.DataFrame) -> str:
-    runs = history.filter(pl.col("state") != "paused")
-    connectors = runs.select("org_id", "connector", "connector_id").unique().height
-    records = f"{plural(int(runs['n_observations'].sum()), 'observation')} of {plural(len(runs), 'run')}"
-    if paused := len(history) - len(runs):
-        records += f" (and {plural(paused, 'paused job')})"
-    kinds = plural(runs["connector"].n_unique(), "kind")
-    return (
-        f"{records}: {plural(connectors, 'connector')} of {kinds}, {plural(runs['org_id'].n_unique(), 'organisation')}"
-    )
-
-
-def _figures(latency: dict[str, Any], retries: dict[str, Any]) -> list[Figure]:
-    waits = f"n = {latency['n']:,}, {latency['n_excluded']:,} left out, {latency['n_waiting']:,} still waiting"
-    return [
-        Figure(name="Queue latency, median", value=duration(latency["p50_ms"]), detail=waits),
-        Figure(name="Queue latency, p95", value=duration(latency["p95_ms"]), detail=waits),
-        _rate("Retried runs", "retry_rate", retries["n_retried"], retries),
-        _rate("Failed runs", "failure_rate", retries["n_failed"], retries),
-    ]
-
-
-def _rate(words: str, name: str, count: int, retries: dict[str, Any]) -> Figure:
-    n_unseen, n_open = retries["n_ended_unseen"], retries["n_open"]
-    unseen = f"{n_open:,} started, end not seen" + (f" ({n_unseen:,} have ended)" if n_unseen else "")
-    least, most = retries[f"{name}_min"], retries[f"{name}_max"]
-    if least is None:
-        return Figure(name=words, value="–", detail="no runs started or ended")
-    if retries[name] is None and retries["n"] + n_open:
-        bounds = f"{percent(least)} to {percent(most)}"
-        return Figure(name=words, value=bounds, detail=f"bounds, not an estimate: {count:,} seen, {unseen}")
-    interval = f"{percent(retries[f'{name}_low'])} to {percent(retries[f'{name}_high'])}, " if retries["n"] else ""
-    return Figure(name=words, value=percent(retries[name]), detail=f"{interval}n = {retries['n']:,} ended, {unseen}")
-
-
-def _headlines(tables: Tables) -> list[str]:
-    """The worst of each section, in a sentence."""
-    slow = tables.latency.filter(pl.col("n") >= _ENOUGH).sort("p95_ms", "connector", descending=[True, False])
-    failing = tables.retries.filter(pl.col("failure_rate_low") > 0).sort(
-        "failure_rate_low", "connector", descending=[True, False]
-    )
-    frequent = tables.reasons.filter(pl.col("n") > 0)
-    return [
-        *(_slowest(row) for row in slow.head(1).to_dicts()),
-        *(_most_failing(row) for row in failing.head(1).to_dicts()),
-        *(_most_frequent(row) for row in frequent.head(1).to_dicts()),
-    ]
-
-
-def _slowest(row: dict[str, Any]) -> str:
-    waited = f"5 % of its runs waited {duration(row['p95_ms'])} or longer"
-    of = f"of connectors with {_ENOUGH} runs or more"
-    return f"Slowest to start, {of}: {safe(row['connector'])}, {waited} (n = {row['n']:,})."
-
-
-def _most_failing(row: dict[str, Any]) -> str:
-    interval = f"{percent(row['failure_rate_low'])} to {percent(row['failure_rate_high'])}"
-    rate = f"{percent(row['failure_rate'])} of {plural(row['n'], 'ended run')}"
-    return f"Fails most: {safe(row['connector'])}, {rate} ({interval})."
-
-
-def _most_frequent(row: dict[str, Any]) -> str:
-    counts = f"{plural(row['n'], 'failed run')}, {plural(row['n_connectors'], 'connector')}"
-    return f"Most frequent cause of failure: {safe(row['cause'])} ({counts})."
+    schema_version: int = SCHEMA_VERSION
+    title: str
+    period: Period
+    population: str
+    verdict: Verdict
+    objectives: tuple[ObjectiveResult, ...]
+    figures: tuple[Figure, ...]
+    changes: tuple[Change, ...]
+    previous: Previous | None
+    attention: tuple[Attention, ...]
+    headlines: tuple[str, ...]
+    scorecard: Scorecard
+    sections: tuple[Section, ...]
+    findings: tuple[Finding, ...]
+    causes: tuple[str, ...]
+    """Ids of the causes seen in the period."""
+    stale: tuple[str, ...]
+    """Connectors that have not succeeded for too long, or never."""
+    provenance: Provenance

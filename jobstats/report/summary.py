@@ -1,37 +1,56 @@
-"""A report in twenty lines of text, for a terminal or a log."""
+"""A report in some lines of plain text, for a terminal, a log or a letter."""
 
-from jobstats.report.model import Report
-from jobstats.wording import safe
+from jobstats.report.model import Report, Table
+from jobstats.report.words import SEVERITY_SIGNS, STATUS_SIGNS, STATUS_WORDS, period_words
 
 _BAR = 24
 _REASONS = 5
-_SIGNS = {"error": "✗", "warning": "!", "note": "·"}
+_NEWS = 8
 
 
 def summary(report: Report) -> str:
     """What a report says, as plain text."""
-    lines = [report.population, _period(report), ""]
+    verdict = report.verdict
+    lines = [
+        f"{STATUS_SIGNS[verdict.status]} {STATUS_WORDS[verdict.status]}: {verdict.headline}",
+        "",
+        report.population,
+        period_words(report.period),
+        "",
+    ]
     width = max(len(figure.name) for figure in report.figures)
-    lines += [f"  {figure.name:<{width}}  {figure.value:>8}   {figure.detail}" for figure in report.figures]
+    lines += [f"  {figure.name:<{width}}  {figure.text:>8}   {figure.detail}" for figure in report.figures]
     lines += ["", *(f"  {headline}" for headline in report.headlines)]
-    reasons = [row for row in report.tables.reasons.head(_REASONS).to_dicts() if row["n"]]
-    if reasons:
-        lines += ["", "Why runs failed"]
-        most = reasons[0]["n"]
-        lines += [
-            f"  {row['n']:>6,}  {'█' * max(1, round(_BAR * row['n'] / most)):<{_BAR}}  "
-            f"{safe(row['cause'])} ({row['category']})"
-            for row in reasons
-        ]
+    lines += _listed("New and broken", [item.message for item in report.attention])
+    lines += _listed("What changed", [f"{change.direction}: {change.message}" for change in report.changes])
+    lines += _reasons(report)
     if report.findings:
         lines += ["", "What the data cannot tell"]
-        lines += [f"  {_SIGNS[finding.severity]} {finding.message}" for finding in report.findings]
+        lines += [f"  {SEVERITY_SIGNS[finding.severity]} {finding.message}" for finding in report.findings]
     return "\n".join(lines)
 
 
-def _period(report: Report) -> str:
-    if not (report.first and report.last):
-        return "No run started in this period."
-    same_day = report.first.date() == report.last.date()
-    last = f"{report.last:%H:%M}" if same_day else f"{report.last:%Y-%m-%d %H:%M}"
-    return f"Runs due from {report.first:%Y-%m-%d %H:%M} to {last} UTC"
+def _listed(title: str, items: list[str]) -> list[str]:
+    if not items:
+        return []
+    more = [f"  … and {len(items) - _NEWS:,} more"] if len(items) > _NEWS else []
+    return ["", title, *(f"  {item}" for item in items[:_NEWS]), *more]
+
+
+def _reasons(report: Report) -> list[str]:
+    exhibits = {exhibit.id: exhibit.table for section in report.sections for exhibit in section.exhibits}
+    rows = [row for row in _dicts(exhibits["reasons"])[:_REASONS] if row["n"]]
+    if not rows:
+        return []
+    most = int(str(rows[0]["n"]))
+    lines = ["", "Why runs failed"]
+    for row in rows:
+        n = int(str(row["n"]))
+        bar = "█" * max(1, round(_BAR * n / most))
+        lines.append(f"  {n:>6,}  {bar:<{_BAR}}  {row['cause']} ({row['category']})")
+    return lines
+
+
+def _dicts(table: Table) -> list[dict[str, object]]:
+    names = [column.name for column in table.columns]
+    return [dict(zip(names, row, strict=True)) for row in table.rows]

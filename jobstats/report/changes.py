@@ -1,0 +1,158 @@
+"""What is not as it was: against the report before, and against the window before the period.
+
+Reports are told apart where it is sure and matters: intervals that do not overlap, and an effect of at least one
+percentage point of a share or a tenth of a length. With a hundred thousand runs half a point is sure, and nobody cares.
+"""
+
+import polars as pl
+
+from jobstats.report.model import Attention, Change, Figure, ObjectiveResult, Report
+from jobstats.report.sentences import changed, measure
+from jobstats.wording import duration, plural, safe
+
+LEAST_POINTS = 0.01
+LEAST_RATIO = 0.1
+_RANK = {"met": 0, "not enough data": 1, "at risk": 2, "breached": 3}
+_MOST = 10
+_HIGHER_IS_BETTER = ("on_time_rate", "objective:")
+
+
+def since_report(
+    previous: Report,
+    figures: tuple[Figure, ...],
+    objectives: tuple[ObjectiveResult, ...],
+    causes: dict[str, str],
+    stale: tuple[str, ...],
+) -> tuple[Change, ...]:
+    """What is different from an earlier report, worse first."""
+    found = [
+        *_objectives(previous, objectives),
+        *_figures(previous, figures),
+        *_causes(previous, causes),
+        *_stale(previous, stale),
+    ]
+    order = {"worse": 0, "new": 1, "better": 2, "gone": 3}
+    return tuple(sorted(found, key=lambda change: order[change.direction]))
+
+
+def _objectives(previous: Report, objectives: tuple[ObjectiveResult, ...]) -> list[Change]:
+    before = {(result.objective, result.group): result for result in previous.objectives}
+    found = []
+    for result in objectives:
+        old = before.get((result.objective, result.group))
+        if old is None or old.verdict == result.verdict:
+            continue
+        is_worse = _RANK[result.verdict] > _RANK[old.verdict]
+        name = result.objective if result.group == "(all)" else f"{result.objective}, {result.group}"
+        found.append(_report("worse" if is_worse else "better", name, f"{name}: {old.verdict}, now {result.verdict}."))
+    return found
+
+
+def _figures(previous: Report, figures: tuple[Figure, ...]) -> list[Change]:
+    before = {figure.id: figure for figure in previous.figures}
+    found = []
+    for figure in figures:
+        old = before.get(figure.id)
+        if old is None or not _surely_differ(old, figure):
+            continue
+        is_higher = (figure.value or 0) > (old.value or 0)
+        is_worse = is_higher != figure.id.startswith(_HIGHER_IS_BETTER)
+        message = f"{figure.name}: {old.text}, now {figure.text}."
+        found.append(_report("worse" if is_worse else "better", figure.name, message))
+    return found
+
+
+def _surely_differ(old: Figure, new: Figure) -> bool:
+    """Whether intervals of estimates part, by enough to matter."""
+    if old.is_bounds or new.is_bounds or old.kind != new.kind or None in (old.value, new.value):
+        return False
+    if None in (old.low, old.high, new.low, new.high):
+        return False
+    before, after = float(old.value or 0), float(new.value or 0)
+    least = LEAST_POINTS if new.kind == "rate" else LEAST_RATIO * abs(before)
+    is_apart = (new.low or 0) > (old.high or 0) or (new.high or 0) < (old.low or 0)
+    return is_apart and abs(after - before) >= least
+
+
+def _causes(previous: Report, causes: dict[str, str]) -> list[Change]:
+    new = [name for key, name in causes.items() if key not in previous.causes]
+    found = [_report("new", safe(name), f"{safe(name)}: not among the causes of the report before.") for name in new]
+    if len(found) > _MOST:
+        more = f"{plural(len(found) - _MOST, 'more cause')} not in the report before."
+        found = [*found[:_MOST], _report("new", "causes", more)]
+    return found
+
+
+def _stale(previous: Report, stale: tuple[str, ...]) -> list[Change]:
+    worse = sorted(set(stale) - set(previous.stale))
+    better = sorted(set(previous.stale) - set(stale))
+    found = [_report("worse", name, f"{name} has become stale.") for name in worse[:_MOST]]
+    found += [_report("better", name, f"{name} is stale no longer.") for name in better[:_MOST]]
+    for names, direction, words in ((worse, "worse", "have become stale"), (better, "better", "are stale no longer")):
+        if len(names) > _MOST:
+            more = f"{plural(len(names) - _MOST, 'more connector')} {words}."
+            found.append(Change(against="report", direction=direction, subject="connectors", message=more))  # type: ignore[arg-type]
+    return found
+
+
+def _report(direction: str, subject: str, message: str) -> Change:
+    return Change(against="report", direction=direction, subject=subject, message=message)  # type: ignore[arg-type]
+
+
+def since_window(compared: pl.DataFrame | None) -> tuple[Change, ...]:
+    """What is surely worse or better than in the window before, as :func:`jobstats.compare` says."""
+    if compared is None:
+        return ()
+    rows = compared.filter(pl.col("verdict").is_in(["worse", "better"])).head(_MOST).to_dicts()
+    rows.sort(key=lambda row: row["verdict"] == "better")
+    return tuple(
+        Change(against="window", direction=row["verdict"], subject=measure(row), message=f"{changed(row)}")
+        for row in rows
+    )
+
+
+def attention(reasons: pl.DataFrame, freshness: pl.DataFrame, stuck: pl.DataFrame) -> tuple[Attention, ...]:
+    """What is new and broken: causes never seen before, connectors without success for too long, stuck runs."""
+    found = []
+    if "change" in reasons.columns:
+        for row in (
+            reasons.filter(pl.col("change") == "new", pl.col("n") + pl.col("n_retrying") > 0).head(_MOST).to_dicts()
+        ):
+            counts = f"{plural(row['n'], 'failed run')}, {plural(row['n_connectors'], 'connector')}"
+            cause = safe(row["cause"])
+            found.append(
+                Attention(kind="cause", status="bad", subject=cause, message=f"New cause: {cause} ({counts}).")
+            )
+    is_stale = pl.col("status").is_in(["stale", "never"])
+    stale = freshness.filter(is_stale).sort("n_failing", "age_periods", descending=True, nulls_last=True)
+    for row in stale.head(_MOST).to_dicts():
+        name = instance(row)
+        found.append(Attention(kind="stale", status="bad", subject=name, message=f"{name} {_how_stale(row)}."))
+    if len(stale) > _MOST:
+        more = f"{plural(len(stale) - _MOST, 'more connector')} without success for too long."
+        found.append(Attention(kind="stale", status="bad", subject="connectors", message=more))
+    for row in stuck.filter(pl.col("kind") != "unjudged").head(_MOST).to_dicts():
+        name = instance(row)
+        found.append(Attention(kind="stuck", status="caution", subject=name, message=f"{name} {_how_stuck(row)}."))
+    return tuple(found)
+
+
+def _how_stuck(row: dict[str, object]) -> str:
+    age = duration(float(str(row["age_ms"])))
+    if row["kind"] == "lost_worker":
+        return f"lost its worker {age} before it was last seen"
+    bound = f", longer than {duration(float(str(row['bound_ms'])))}" if row["bound_ms"] is not None else ""
+    return f"{'has been at work' if row['kind'] == 'running_long' else 'has been waiting'} for {age}{bound}"
+
+
+def _how_stale(row: dict[str, object]) -> str:
+    failing = f", {plural(int(str(row['n_failing'])), 'failure')} in a row" if row["n_failing"] else ""
+    cause = f" ({safe(row['cause'])})" if row["cause"] and row["n_failing"] else ""
+    if row["status"] == "never":
+        return f"has never succeeded{failing}{cause}"
+    return f"last succeeded {duration(float(str(row['age_ms'])))} ago{failing}{cause}"
+
+
+def instance(row: dict[str, object]) -> str:
+    """A connector instance in words: its kind, and as much of its id as tells it from others."""
+    return f"{safe(row['connector'])} {safe(row['connector_id'], 13)}"

@@ -1,0 +1,106 @@
+"""Charts as a report needs them: SVG that takes its colours from the page, PNG for mail, specs for live charts."""
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import altair as alt
+import polars as pl
+import vl_convert
+
+from jobstats import charts
+from jobstats.charts.theme import Mode
+from jobstats.report.model import Exhibit
+
+VEGA_LITE = alt.VEGALITE_VERSION.removeprefix("v").rsplit(".", 1)[0]
+"""Named whenever something is drawn: a renderer of another version would draw what Altair did not mean."""
+_SVG = "{http://www.w3.org/2000/svg}"
+_GEOMETRY = ("d", "transform", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "width", "height", "points")
+_NOISE = ("class", "role", "aria-roledescription", "aria-hidden", "pointer-events", "font-family", "style", "version")
+_DEFAULTS = {"opacity": "1", "stroke-opacity": "1", "fill-opacity": "1", "stroke-width": "1", "text-anchor": "start"}
+_NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?|-?\d+e-?\d+")
+_SCALE = 2
+
+
+def drawn(exhibit: Exhibit, frame: pl.DataFrame) -> alt.TopLevelMixin | None:
+    """The chart of an exhibit; None where there is nothing to draw."""
+    if exhibit.chart is None or not hasattr(charts, exhibit.chart):  # TEMPORARY
+        return None
+    chart: alt.TopLevelMixin = getattr(charts, exhibit.chart)(frame)
+    return chart
+
+
+def spec(chart: alt.TopLevelMixin, mode: Mode = "light") -> str:
+    """The Vega-Lite specification of a chart in the look of jobstats, as JSON."""
+    with alt.theme.enable("jobstats", mode=mode):
+        return chart.to_json(indent=None)
+
+
+def themes() -> str:
+    """The looks of live charts, as JSON: they are drawn again when the reader turns the light off."""
+    found = {}
+    for mode in ("light", "dark"):
+        with alt.theme.enable("jobstats", mode=mode):
+            found[mode] = alt.theme.get()()["config"]  # type: ignore[misc]
+    return json.dumps(found, separators=(",", ":"))
+
+
+def png(chart: alt.TopLevelMixin) -> bytes:
+    """A picture, for what shows no SVG."""
+    picture: bytes = vl_convert.vegalite_to_png(spec(chart), vl_version=VEGA_LITE, scale=_SCALE)
+    return picture
+
+
+def svg(chart: alt.TopLevelMixin, name: str) -> str:
+    """A drawing to be put into a page: half the size, with ids of its own, in the colours of the page.
+
+    What marks say aloud is kept as ``data-t``, for tooltips; the figure around it has a name and a sentence.
+    """
+    text: str = vl_convert.vegalite_to_svg(spec(chart, "auto"), vl_version=VEGA_LITE)
+    ET.register_namespace("", _SVG[1:-1])
+    root = ET.fromstring(text)  # noqa: S314  written by vl-convert just now
+    _slimmed(root)
+    for node in root.iter():
+        for key, value in node.attrib.items():
+            node.set(key, value if key.startswith("data-") else _named(key, value, name))
+    root.set("viewBox", f"0 0 {root.attrib['width']} {root.attrib['height']}")
+    root.set("aria-hidden", "true")
+    return ET.tostring(root, encoding="unicode")
+
+
+def _slimmed(node: ET.Element) -> None:
+    for child in list(node):
+        if _is_invisible(child):
+            node.remove(child)
+        else:
+            _slimmed(child)
+    label = node.attrib.pop("aria-label", None)
+    if label and node.attrib.get("role") == "graphics-symbol" and node.tag != f"{_SVG}g":
+        node.set("data-t", label)
+    for key in _NOISE:
+        node.attrib.pop(key, None)
+    for key, value in _DEFAULTS.items():
+        if node.attrib.get(key) == value:
+            del node.attrib[key]
+    for key in _GEOMETRY:
+        if key in node.attrib:
+            node.set(key, _NUMBER.sub(_rounded, node.attrib[key]))
+
+
+def _is_invisible(node: ET.Element) -> bool:
+    if node.attrib.get("display") == "none":
+        return True
+    is_frame = node.attrib.get("class") in ("background", "foreground")
+    return is_frame and not ({"fill", "stroke"} & node.attrib.keys())
+
+
+def _rounded(number: Any) -> str:
+    return f"{float(number[0]):.1f}".removesuffix(".0")
+
+
+def _named(key: str, value: str, name: str) -> str:
+    """Ids are of one drawing, and a page holds many."""
+    if key == "id":
+        return f"{name}-{value}"
+    return re.sub(r"url\(#", f"url(#{name}-", value) if "url(#" in value else value

@@ -1,0 +1,57 @@
+(() => {
+  "use strict";
+  const root = document.documentElement, light = document.getElementById("light"), modes = ["auto", "light", "dark"];
+  const isDark = () => root.dataset.light === "dark" || (!root.dataset.light && matchMedia("(prefers-color-scheme: dark)").matches);
+  let redraw = () => {};
+  light.hidden = false;
+  light.addEventListener("click", () => {
+    const mode = modes[(modes.indexOf(root.dataset.light || "auto") + 1) % 3];
+    if (mode === "auto") delete root.dataset.light; else root.dataset.light = mode;
+    light.textContent = "Light: " + mode;
+    redraw();
+  });
+
+  const tip = document.createElement("div");
+  tip.className = "tip";
+  tip.hidden = true;
+  document.body.append(tip);
+  document.addEventListener("pointermove", event => {
+    const mark = event.target.closest && event.target.closest("[data-t]");
+    tip.hidden = !mark;
+    if (!mark) return;
+    tip.textContent = mark.dataset.t.split("; ").join("\n");
+    const x = Math.min(event.clientX + 12, innerWidth - tip.offsetWidth - 8);
+    const y = Math.min(event.clientY + 12, innerHeight - tip.offsetHeight - 8);
+    tip.animate([{left: x + "px", top: y + "px"}], {duration: 0, fill: "forwards"});
+  });
+
+  const live = document.getElementById("live");
+  if (!live || !("DecompressionStream" in window)) return;
+  live.hidden = false;
+  live.addEventListener("click", async () => {
+    live.disabled = true;
+    const packed = Uint8Array.from(atob(document.getElementById("vega").textContent), c => c.charCodeAt(0));
+    const script = document.createElement("script");
+    script.textContent = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    document.head.append(script);
+    const themes = JSON.parse(document.getElementById("themes").textContent);
+    const charts = document.querySelectorAll("script[data-chart]");
+    const views = new Map();
+    redraw = async () => {
+      for (const chart of charts) {
+        const place = document.getElementById(chart.dataset.chart), spec = JSON.parse(chart.textContent);
+        const options = {
+          mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false, hover: false,
+          tooltip: {disableDefaultStyle: true}, config: themes[isDark() ? "dark" : "light"]
+        };
+        if (views.has(place)) views.get(place).finalize();
+        place.replaceChildren();
+        views.set(place, await vegaEmbed(place, spec, options));
+      }
+      live.textContent = "Charts are live";
+      window.jobstatsViews = [...views.values()].map(view => view.view);
+    };
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
+    await redraw();
+  });
+})();

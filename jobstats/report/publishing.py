@@ -1,0 +1,185 @@
+"""Reports night after night: a folder each, made once, published at once, kept for as long as asked.
+
+``out/2026-11-22_1a2b3c4d/`` holds the files of one report: the last day of its period, and a key that stands for its
+input, period, options and version. A folder appears whole or not at all. ``out/latest`` points at the newest report and
+is swapped by a rename, ``out/index.html`` lists all of them, ``out/.lock`` keeps a second process out.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+
+from jobstats.errors import ArgumentError, BusyError
+from jobstats.parquet import replace_file
+from jobstats.report.building import Built, read_report
+from jobstats.report.formats import write
+from jobstats.report.index import index
+from jobstats.report.model import Report
+from jobstats.spool import writing
+
+_FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}_[0-9a-f]{8}")
+_DAY = "%Y-%m-%d"
+_LOCK, _LATEST, _INDEX, _REPORT = ".lock", "latest", "index.html", "report.json"
+_NEW, _OLD = ".new-", ".old-"
+_FAR = datetime(1, 1, 1, tzinfo=UTC)
+
+
+class Published(NamedTuple):
+    """A report on disk, and whether this call has made it."""
+
+    report: Report
+    folder: Path
+    is_new: bool
+
+
+class Edition(NamedTuple):
+    """A report that stands in a folder already."""
+
+    folder: Path
+    report: Report
+
+    @property
+    def age(self) -> tuple[datetime, datetime, str]:
+        """What reports are put in order by: the end of their period, then when they saw the queue."""
+        span = self.report.period
+        return (span.until or span.observed or _FAR, span.observed or _FAR, self.folder.name)
+
+
+def key_of(parts: Iterable[str]) -> str:
+    """A key for whatever makes a report what it is."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}:{part}".encode(errors="surrogatepass"))
+    return digest.hexdigest()[:8]
+
+
+def fingerprint(paths: Sequence[str | os.PathLike[str]]) -> str:
+    """What files hold, and where nothing else tells when they were seen, their modification times.
+
+    The parts of a store are named by what they hold, so their names will do.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(map(Path, paths)):
+        digest.update(path.name.encode(errors="surrogatepass"))
+        if not re.fullmatch(r"[0-9a-f]{32}\.parquet", path.name):
+            digest.update(str(path.stat().st_mtime_ns).encode())
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def locked(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """The folder of the reports, for this process alone; what a killed one left behind is swept away.
+
+    Raises:
+        BusyError: Another process is publishing here.
+        SourceError: The folder cannot be written.
+    """
+    folder = Path(out)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / _LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise BusyError(f"{folder}: another process is publishing a report here") from None
+    try:
+        for left in [*folder.glob(f"{_NEW}*"), *folder.glob(f"{_OLD}*")]:
+            shutil.rmtree(left, ignore_errors=True)
+        yield folder
+    finally:
+        lock.release()
+
+
+def editions(out: Path) -> list[Edition]:
+    """The reports that stand in a folder, oldest first. What cannot be read is no report."""
+    found = []
+    for folder in out.iterdir():
+        if _FOLDER.fullmatch(folder.name) and (folder / _REPORT).is_file():
+            with suppress(ArgumentError):
+                found.append(Edition(folder, read_report(folder / _REPORT)))
+    return sorted(found, key=lambda edition: edition.age)
+
+
+def before(found: Sequence[Edition], until: datetime | None, observed: datetime | None) -> Report | None:
+    """The newest of the reports that are older than one of this period and observation."""
+    age = (until or observed or _FAR, observed or _FAR)
+    older = [edition for edition in found if edition.age[:2] < age]
+    return older[-1].report if older else None
+
+
+def standing(out: Path, key: str) -> Edition | None:
+    """The report of this key, if it has been made."""
+    return next((edition for edition in editions(out) if edition.folder.name.endswith(f"_{key}")), None)
+
+
+def publish(
+    built: Built, out: Path, formats: Sequence[str], *, live: bool, keep: int | None, told: Callable[[str], object]
+) -> Path:
+    """Write a report beside the others, then show it: folder, latest, index, and the oldest away beyond ``keep``.
+
+    Raises:
+        SourceError: Something cannot be written.
+    """
+    span = built.report.period
+    last = span.until - timedelta(milliseconds=1) if span.until else span.observed or _FAR
+    folder = out / f"{last:{_DAY}}_{built.report.provenance.key}"
+    with writing(out):
+        fresh = Path(tempfile.mkdtemp(dir=out, prefix=_NEW))
+        fresh.chmod(0o755)
+        write(built, fresh, formats, live=live)
+        if folder.exists():
+            _replace(folder, fresh)
+        else:
+            fresh.rename(folder)
+        _show(out, keep, told)
+    return folder
+
+
+def _replace(folder: Path, fresh: Path) -> None:
+    """File by file, what others compare with last: a reader finds each of them, old or new, at any time."""
+    files = [path for path in sorted(fresh.rglob("*")) if path.is_file()]
+    for path in sorted(files, key=lambda path: path.name == _REPORT):
+        target = folder / path.relative_to(fresh)
+        target.parent.mkdir(exist_ok=True)
+        os.replace(path, target)
+    shutil.rmtree(fresh)
+
+
+def _show(out: Path, keep: int | None, told: Callable[[str], object]) -> None:
+    found = editions(out)
+    shown = found if keep is None else found[-keep:]
+    _point(out, shown[-1].folder.name)
+    page = index([(edition.folder.name, edition.report) for edition in reversed(shown)])
+    replace_file(out / _INDEX, lambda path: Path(path).write_text(page, encoding="utf-8", newline="\n"))
+    for edition in found[: len(found) - len(shown)]:
+        gone = out / f"{_OLD}{edition.folder.name}"
+        edition.folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+        told(f"removed {edition.folder}, as {keep} reports are kept")
+
+
+def _point(out: Path, name: str) -> None:
+    """Point ``latest`` at a folder, without a moment in which it points nowhere."""
+    link = out / _LATEST
+    if link.is_symlink() and os.readlink(link) == name:
+        return
+    fresh = out / f"{_NEW}{_LATEST}"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(name, target_is_directory=True)
+    os.replace(fresh, link)
+
+
+def options_of(values: Mapping[str, object]) -> dict[str, str]:
+    """The options that were given, as a report prints them."""
+    return {name: str(value) for name, value in values.items() if value not in (None, (), "")}

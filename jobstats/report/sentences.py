@@ -1,0 +1,237 @@
+"""What each chart shows, in a sentence: for who cannot see it, has no time, or reads mail on a phone."""
+
+from typing import Any
+
+import polars as pl
+
+from jobstats.report.cells import moment
+from jobstats.wording import duration, percent, plural, safe
+
+ENOUGH = 59
+"""Runs a group needs before a bound on its p95 can be given: 0.95⁵⁹ < 0.05."""
+
+
+def _first(table: pl.DataFrame) -> dict[str, Any]:
+    return table.row(0, named=True)
+
+
+def objectives(table: pl.DataFrame) -> str:
+    """How many objectives have each verdict, and which is worst."""
+    counts = table.group_by("verdict").len().sort("verdict").rows()
+    words = ", ".join(f"{n:,} {verdict}" for verdict, n in counts)
+    worst = _first(table)
+    if worst["attainment"] is None or worst["verdict"] in ("met", "not enough data"):
+        return f"Of {plural(len(table), 'objective')}: {words}."
+    return (
+        f"Of {plural(len(table), 'objective')}: {words}. Worst: {safe(worst['objective'])} ({safe(worst['group'])}), "
+        f"{percent(worst['attainment'])} of {worst['n']:,}, target {percent(worst['target'])}."
+    )
+
+
+def latency_by_connector(table: pl.DataFrame) -> str:
+    """Who waits longest, and who shortest."""
+    known = table.filter(pl.col("n") > 0)
+    if known.is_empty():
+        return "No run has a known wait."
+    sure = known.filter(pl.col("n") >= ENOUGH)
+    if sure.is_empty():
+        most = _first(known.sort("n", descending=True))
+        return (
+            f"No connector has the {ENOUGH} runs that a p95 needs; the busiest is {safe(most['connector'])}, "
+            f"median {duration(most['p50_ms'])} (n = {most['n']:,})."
+        )
+    slow, quick = (_first(sure.sort("p95_ms", "connector", descending=[down, False])) for down in (True, False))
+    longest = f"5 % of its runs {duration(slow['p95_ms'])} or more (n = {slow['n']:,})"
+    words = f"{safe(slow['connector'])} waits longest: {longest}"
+    if len(sure) > 1:
+        words += f"; {safe(quick['connector'])} shortest, {duration(quick['p95_ms'])} (n = {quick['n']:,})"
+    return f"{words}, of connectors with {ENOUGH} runs or more."
+
+
+def over_time(column: str, what: str) -> Any:
+    """When a length was at its worst, and what it usually was."""
+
+    def say(table: pl.DataFrame) -> str:
+        known = table.filter(pl.col(column).is_not_null())
+        if known.is_empty():
+            return f"No window holds a {what}."
+        worst = _first(known.sort(column, "bucket", descending=[True, False]))
+        usual = float(known[column].median() or 0)  # type: ignore[arg-type]
+        return (
+            f"The {what} was {duration(usual)} in the middle window and at most {duration(worst[column])}, "
+            f"from {moment(worst['bucket'])} UTC (n = {worst['n']:,})."
+        )
+
+    return say
+
+
+def by_hour(table: pl.DataFrame) -> str:
+    """The worst hour of the week."""
+    known = table.filter(pl.col("n") >= 20)
+    if known.is_empty():
+        return "No hour of the week holds 20 runs or more."
+    worst = _first(known.sort("p95_ms", "weekday", "hour", descending=[True, False, False]))
+    day = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")[worst["weekday"] - 1]
+    return (
+        f"Waits are longest on {day} from {worst['hour']}:00 UTC: p95 {duration(worst['p95_ms'])} (n = {worst['n']:,})."
+    )
+
+
+def rates_by_connector(table: pl.DataFrame) -> str:
+    """Who fails most surely."""
+    if not bool(table["is_estimable"].all()):
+        return "Rates cannot be estimated, as completed runs are missing; the bars are the bounds of what may be."
+    failing = table.filter(pl.col("failure_rate_low") > 0)
+    if failing.is_empty():
+        n_failed, n = int(table["n_failed"].sum()), int(table["n"].sum())
+        return f"No connector surely fails: {n_failed:,} of {n:,} ended runs failed."
+    worst = _first(failing.sort("failure_rate_low", "connector", descending=[True, False]))
+    interval = f"{percent(worst['failure_rate_low'])} to {percent(worst['failure_rate_high'])}"
+    return (
+        f"{safe(worst['connector'])} fails most: {percent(worst['failure_rate'])} of "
+        f"{plural(worst['n'], 'ended run')} ({interval})."
+    )
+
+
+def rates_over_time(table: pl.DataFrame) -> str:
+    """The worst window."""
+    known = table.filter(pl.col("n") >= 20, pl.col("failure_rate").is_not_null())
+    if known.is_empty():
+        return f"{int(table['n_failed'].sum()):,} runs failed; no window has a failure rate of 20 ended runs or more."
+    worst = _first(known.sort("failure_rate", "bucket", descending=[True, False]))
+    return (
+        f"Of windows with 20 ended runs or more, that from {moment(worst['bucket'])} UTC was worst: "
+        f"{percent(worst['failure_rate'])} of {worst['n']:,} failed."
+    )
+
+
+def attempts(table: pl.DataFrame) -> str:
+    """What retrying brings."""
+    if table.is_empty() or not bool(table["is_estimable"].all()):
+        return "What retries bring cannot be estimated, as completed runs are missing."
+    first = _first(table)
+    words = f"{percent(first['success_rate'])} of {plural(first['n_reached'], 'run')} succeed on the first attempt"
+    if len(table) > 1:
+        again = table.row(1, named=True)
+        words += f"; of {again['n_reached']:,} tried again, {percent(again['success_rate'])} on the second"
+    return f"{words}."
+
+
+def reasons(table: pl.DataFrame) -> str:
+    """The most frequent cause, and how many are new."""
+    failed = table.filter(pl.col("n") > 0)
+    if failed.is_empty():
+        return "No failed run was seen."
+    worst = _first(failed)
+    words = (
+        f"Most frequent: {safe(worst['cause'])}, {plural(worst['n'], 'failed run')} ({percent(worst['share'])}) "
+        f"of {plural(worst['n_connectors'], 'connector')}"
+    )
+    if "change" in table.columns and (n := table.filter(pl.col("change") == "new").height):
+        words += f"; {plural(n, 'cause')} never seen before"
+    return f"{words}."
+
+
+def schedules(table: pl.DataFrame) -> str:
+    """How punctual schedules are, and whose are least."""
+    n, on_time, late, missed = (int(table[f"n{name}"].sum()) for name in ("", "_on_time", "_late", "_missed"))
+    if not n:
+        return "Of no expected fire it is known whether it was on time."
+    words = (
+        f"Of {n:,} fires whose fate is known {percent(on_time / n)} were on time, {late:,} late and {missed:,} missed"
+    )
+    bad = table.with_columns(bad=pl.col("n_late") + pl.col("n_missed")).filter(pl.col("bad") > 0)
+    if "connector" in table.columns and len(bad):
+        worst = _first(bad.sort("bad", "connector", descending=[True, False]))
+        words += f"; most of {safe(worst['connector'])} ({worst['bad']:,} of {worst['n']:,})"
+    return f"{words}."
+
+
+def freshness(table: pl.DataFrame) -> str:
+    """How many connectors are in each state."""
+    if table.is_empty():
+        return "There are no connectors."
+    counts = table.group_by("status").len().sort("len", "status", descending=[True, False]).rows()
+    return f"Of {plural(len(table), 'connector')}: " + ", ".join(f"{n:,} {status}" for status, n in counts) + "."
+
+
+def backlog(table: pl.DataFrame) -> str:
+    """The longest queue."""
+    return _peak(table, "max_waiting", "waited to be started", "mean_waiting")
+
+
+def concurrency(table: pl.DataFrame) -> str:
+    """The most runs at once."""
+    return _peak(table, "max_running", "were at work", "mean_running")
+
+
+def _peak(table: pl.DataFrame, column: str, what: str, mean: str) -> str:
+    known = table.filter(pl.col(column).is_not_null())
+    if known.is_empty():
+        return f"It is not known how many runs {what}."
+    peak = _first(known.sort(column, "bucket", descending=[True, False]))
+    weights = known["covered_ms"].fill_null(0)
+    total = float(weights.sum())
+    usual = float((known[mean].fill_null(0) * weights).sum()) / total if total else 0.0
+    when = f"in the window from {moment(peak['bucket'])} UTC"
+    return f"At most {peak[column]:,} runs {what} at once, {when}; {usual:.3g} on average."
+
+
+def stuck(table: pl.DataFrame) -> str:
+    """How many runs want a person, and the first of them."""
+    if table.is_empty():
+        return "No run is stuck."
+    counts = table.group_by("kind").len().sort("len", "kind", descending=[True, False]).rows()
+    worst = _first(table)
+    words = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in counts)
+    return f"{plural(len(table), 'run')}: {words}. First: {safe(worst['connector'])}, since {moment(worst['since_at'])} UTC."
+
+
+def compare(table: pl.DataFrame) -> str:
+    """What is surely worse or better than in the window before."""
+    surely = [
+        f"{measure(row)} {row['verdict']} ({_value(row, 'before')} to {_value(row, 'after')})"
+        for row in table.filter(pl.col("verdict").is_in(["worse", "better"])).head(3).to_dicts()
+    ]
+    return ("Surely changed: " + "; ".join(surely) + ".") if surely else "Nothing has surely changed."
+
+
+def measure(row: dict[str, Any]) -> str:
+    """The name of a measure of :func:`jobstats.compare`."""
+    if row["measure"] == "cause_rate":
+        return f"failures for {safe(row['cause'])}"
+    return str(row["measure"]).removesuffix("_ms").replace("_", " ")
+
+
+def _value(row: dict[str, Any], end: str) -> str:
+    return duration(row[end]) if str(row["measure"]).endswith("_ms") else percent(row[end])
+
+
+def changed(row: dict[str, Any]) -> str:
+    """A row of :func:`jobstats.compare` as a sentence."""
+    n = f"n = {row['n_before']:,} and {row['n_after']:,}"
+    return f"{measure(row)}: {_value(row, 'before')} before, now {_value(row, 'after')} ({n})."
+
+
+def drivers(table: pl.DataFrame) -> str:
+    """What failed runs have in common."""
+    found = table.filter(pl.col("verdict") == "driver")
+    if found.is_empty():
+        return "Failed runs have no value of any column surely in common."
+    worst = _first(found)
+    return (
+        f"{safe(worst['column']).replace('_', ' ')} {safe(worst['value'])} fails {worst['lift']:.3g} times as often as "
+        f"the rest: {worst['n_bad']:,} of {plural(worst['n'], 'run')}."
+    )
+
+
+def timeline(table: pl.DataFrame) -> str:
+    """How many of the newest runs came to what."""
+    if table.is_empty():
+        return "No run was seen."
+    counts = table.group_by("outcome").len().sort("len", "outcome", descending=[True, False]).rows()
+    return (
+        f"The newest {plural(len(table), 'run')}: "
+        + ", ".join(f"{n:,} {str(o).replace('_', ' ')}" for o, n in counts)
+        + "."
+    )
