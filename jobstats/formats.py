@@ -10,7 +10,9 @@ from json import dumps
 import polars as pl
 
 from jobstats.errors import ArgumentError
-from jobstats.wording import percent, plural, safe
+from jobstats.wording import escaped, percent, plural, safe
+
+_FORMULAS = frozenset("=+-@\t\r\n")
 
 
 def table(answer: pl.DataFrame) -> str:
@@ -33,18 +35,26 @@ def table(answer: pl.DataFrame) -> str:
 
 
 def csv(answer: pl.DataFrame) -> str:
-    """For spreadsheets and programs; instants as ISO text."""
+    """For spreadsheets and programs; instants as ISO text.
+
+    Text that a spreadsheet would run as a formula begins with an apostrophe, which spreadsheets do not show.
+    """
     text = io.StringIO()
     writer = writer_of(text, lineterminator="\n")
-    writer.writerow(answer.columns)
-    writer.writerows([_iso(value) for value in row] for row in answer.iter_rows())
+    writer.writerow([_no_formula(name) for name in answer.columns])
+    writer.writerows([_no_formula(_iso(value)) for value in row] for row in answer.iter_rows())
     return text.getvalue()
 
 
+def _no_formula(value: object) -> object:
+    """Text that is no formula anywhere; instants and numbers are not text here."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip(" ")[:1] in _FORMULAS else value
+
+
 def json(answer: pl.DataFrame) -> str:
-    """A line of JSON a row."""
+    """A line of JSON a row; what would move a terminal's cursor or turn its text around is written as an escape."""
     rows = ({name: _plain(value) for name, value in row.items()} for row in answer.iter_rows(named=True))
-    return "".join(dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(escaped(dumps(row, default=str, ensure_ascii=False)) + "\n" for row in rows)
 
 
 def causes(reasons: pl.DataFrame, width: int | None = None) -> pl.DataFrame:

@@ -42,9 +42,14 @@ def write(
 ) -> None:
     """Print an answer; ``people`` makes it readable for a table."""
     from jobstats.formats import written
+    from jobstats.wording import safe
 
-    kind = kind or ("table" if sys.stdout and sys.stdout.isatty() else "csv")
-    print(written(people(answer) if people and kind == "table" else answer, kind), end="")
+    is_terminal = bool(sys.stdout and sys.stdout.isatty())
+    kind = kind or ("table" if is_terminal else "csv")
+    text = written(people(answer) if people and kind == "table" else answer, kind)
+    if is_terminal and kind == "csv":
+        text = "".join(f"{safe(line, len(line))}\n" for line in text.splitlines())
+    print(text, end="")
 
 
 def counted(added: "Converted | Appended", seconds: float) -> str:

@@ -21,6 +21,15 @@ def safe(value: object, most: int = _LABEL_CHARACTERS) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def escaped(json: str) -> str:
+    r"""JSON in which unsafe characters are escapes, and mean the same.
+
+    >>> escaped('"a\u202eb"')
+    '"a\\u202eb"'
+    """
+    return _UNSAFE.sub(lambda found: "".join(f"\\u{ord(character):04x}" for character in found[0]), json)
+
+
 def duration(milliseconds: float | None) -> str:
     """A length of time in words.
 

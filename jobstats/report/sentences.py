@@ -184,7 +184,8 @@ def stuck(table: pl.DataFrame) -> str:
     counts = table.group_by("kind").len().sort("len", "kind", descending=[True, False]).rows()
     worst = _first(table)
     words = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in counts)
-    return f"{plural(len(table), 'run')}: {words}. First: {safe(worst['connector'])}, since {moment(worst['since_at'])} UTC."
+    first = f"{safe(worst['connector'])}, since {moment(worst['since_at'])} UTC"
+    return f"{plural(len(table), 'run')}: {words}. First: {first}."
 
 
 def compare(table: pl.DataFrame) -> str:
