@@ -8,6 +8,8 @@
 """
 
 from jobstats.charts.attempts import attempts
+from jobstats.charts.backlog import backlog
+from jobstats.charts.concurrency import concurrency
 from jobstats.charts.failure_reasons import failure_reasons
 from jobstats.charts.processing_time import processing_time
 from jobstats.charts.queue_latency import queue_latency
@@ -18,6 +20,8 @@ from jobstats.charts.turnaround import turnaround
 
 __all__ = [
     "attempts",
+    "backlog",
+    "concurrency",
     "failure_reasons",
     "processing_time",
     "queue_latency",
