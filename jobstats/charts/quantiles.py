@@ -240,8 +240,11 @@ def bands(drawn: Quantiles, tz: str) -> alt.TopLevelMixin:
         drawn = drawn._replace(columns=few)
     said = "highest {shown} of {all} groups"
     frame, at = drawn.drawn(drawn.frame)
+    # Rows with values first: how many rows fit is told from the first of them.
     frame = frame.select(list(dict.fromkeys(["label", "bucket", "n", *drawn.columns, *at.values()])))
+    frame = frame.sort("n", descending=True)
     frame, n_panels = theme.panels(frame, pl.col(drawn.columns[-2:][0]).max(), said, drawn.notes)
+    frame = frame.sort("rank", "bucket")
     is_one = n_panels <= 1
     axis, scale = drawn.placed([frame[name] for name in at.values()], 8 if is_one else 5, title=None)
     layers: list[Any] = _lines(drawn, frame, list(at.values()), axis, scale, tz, is_one)
