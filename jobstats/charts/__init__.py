@@ -7,9 +7,26 @@
 'Queue latency by connector'
 """
 
+from jobstats.charts.attempts import attempts
+from jobstats.charts.backlog import backlog
+from jobstats.charts.concurrency import concurrency
 from jobstats.charts.failure_reasons import failure_reasons
+from jobstats.charts.processing_time import processing_time
 from jobstats.charts.queue_latency import queue_latency
 from jobstats.charts.retry_rates import retry_rates
+from jobstats.charts.slowdown import slowdown
 from jobstats.charts.theme import use_theme
+from jobstats.charts.turnaround import turnaround
 
-__all__ = ["failure_reasons", "queue_latency", "retry_rates", "use_theme"]
+__all__ = [
+    "attempts",
+    "backlog",
+    "concurrency",
+    "failure_reasons",
+    "processing_time",
+    "queue_latency",
+    "retry_rates",
+    "slowdown",
+    "turnaround",
+    "use_theme",
+]

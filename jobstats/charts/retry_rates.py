@@ -7,6 +7,7 @@ import polars as pl
 
 from jobstats.analysis.retry_rates import COUNTS, MEASURES
 from jobstats.charts import theme
+from jobstats.charts.heat import CLOCK, heat_of_rates
 from jobstats.wording import percent, plural
 
 _SHOWN = {"retry_rate": ("retried", theme.BLUE), "failure_rate": ("failed", theme.ORANGE)}
@@ -18,7 +19,8 @@ _MOST_OPEN = 0.1
 def retry_rates(table: Any, *, tz: str = "UTC") -> alt.TopLevelMixin:
     """The table of :func:`jobstats.retry_rates` as a chart: worst groups first, or over time if it has buckets.
 
-    Where rates cannot be estimated, the chart says so, and shows the bounds of each group, or counts over time.
+    Where rates cannot be estimated, the chart says so, and shows the bounds of each group, or counts over time. By
+    weekday and hour it is a heat map of failure rates.
 
     Raises:
         ArgumentError: It is another table, or there is no such time zone.
@@ -26,14 +28,18 @@ def retry_rates(table: Any, *, tz: str = "UTC") -> alt.TopLevelMixin:
     frame = theme.drawable(table, [*MEASURES, *COUNTS, "is_estimable"], "retry_rates", tz)
     known = {*MEASURES, *COUNTS, "is_estimable", "bucket"}
     groups = [name for name in frame.columns if name not in known]
-    frame = theme.labelled(frame, groups, "all runs")
     notes = [f"n = {frame['n'].sum():,} ended runs"]
     if unseen := frame["n_open"].sum():
         notes.append(f"{unseen:,} started, end not seen")
     is_over_time = "bucket" in frame.columns
+    is_week = sorted(groups) == sorted(CLOCK) and not is_over_time
     if not frame["is_estimable"].all():
         shown = "counts only" if is_over_time else "bars show between which bounds they lie"
+        shown = "counts only" if is_week else shown
         notes.insert(0, f"rates cannot be estimated, completed runs are missing: {shown}")
+    if is_week:
+        return heat_of_rates(frame, "failure_rate", "n_failed", "Failed runs", notes)
+    frame = theme.labelled(frame, groups, "all runs")
     return _over_time(frame, groups, notes, tz) if is_over_time else _by_group(frame, groups, notes)
 
 

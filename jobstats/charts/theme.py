@@ -36,6 +36,8 @@ MOST_GROUPS = 40
 MOST_PANELS = 12
 FEW_RUNS = 20
 """Groups of fewer runs than this are not ranked among the others: their quantiles are single waits."""
+ROW = 24
+"""Height of a row, one a group."""
 _LINE_CHARACTERS = 95
 
 _TICKS_MS = [
@@ -234,14 +236,16 @@ def group_axis() -> alt.Y:
     return alt.Y("label:N", sort=sort, title=None, axis=alt.Axis(domain=False, ticks=False))
 
 
-def column(frame: pl.DataFrame, y: alt.Y, field: str, heading: str = "", style: str = "text") -> alt.Chart:
+def column(
+    frame: pl.DataFrame, y: alt.Y, field: str, heading: str = "", style: str = "text", step: int = ROW
+) -> alt.Chart:
     """Text beside each row of a chart, under a heading: values are read, not guessed from marks."""
     words = max([len(heading), *(len(value or "") for value in frame[field])])
     return (
         alt.Chart(data(frame), title=alt.TitleParams(heading, style=QUIET, fontSize=11, fontWeight="normal", offset=4))
         .mark_text(align="left", style=style)
         .encode(y.copy().axis(None), text=f"{field}:N", x=alt.value(0))
-        .properties(width=words * 6, height=alt.Step(24))
+        .properties(width=words * 6, height=alt.Step(step))
     )
 
 

@@ -1,8 +1,10 @@
 """What tests of charts ask of a spec."""
 
 import io
+import re
 
 import polars as pl
+import vl_convert
 
 import jobstats as js
 
@@ -36,3 +38,14 @@ def nodes(node):
     yield node
     for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         yield from nodes(inner)
+
+
+def marks(chart) -> dict[str, int]:
+    """How many items of each kind of mark are in the picture, axes and titles apart; a line is one."""
+    scene = vl_convert.vegalite_to_scenegraph(chart.to_json())["scenegraph"]
+    counts: dict[str, int] = {}
+    for node in nodes(scene):
+        if isinstance(node, dict) and "marktype" in node and re.search("marks$", str(node.get("name"))):
+            n = 1 if node["marktype"] in ("line", "area") else len(node["items"])
+            counts[node["marktype"]] = counts.get(node["marktype"], 0) + n
+    return counts

@@ -10,7 +10,17 @@ import jobstats as js
 
 from .drawing import DRAWN, datasets, draw, nodes, rows, subtitle, values
 
-ANALYSES = {"queue_latency": js.queue_latency, "retry_rates": js.retry_rates, "failure_reasons": js.failure_reasons}
+ANALYSES = {
+    "attempts": js.attempts,
+    "backlog": js.backlog,
+    "concurrency": js.concurrency,
+    "failure_reasons": js.failure_reasons,
+    "processing_time": js.processing_time,
+    "queue_latency": js.queue_latency,
+    "retry_rates": js.retry_rates,
+    "slowdown": js.slowdown,
+    "turnaround": js.turnaround,
+}
 FORMS = {
     "alone": {},
     "by connector": {"by": "connector"},

@@ -1,0 +1,28 @@
+"""Processing time drawn: a ladder of quantiles by group, bands over time, distributions, or a heat map of the week."""
+
+from typing import Any
+
+import altair as alt
+
+from jobstats.analysis.processing_time import LENGTHS
+from jobstats.charts.durations import Kind, drawn
+
+_KIND = Kind("processing_time", "Processing time", LENGTHS, known="runs, their last attempts", open="still running")
+
+
+def processing_time(table: Any, *, tz: str = "UTC", target_ms: float | None = None) -> alt.TopLevelMixin:
+    """The table of :func:`jobstats.processing_time` as a chart: highest groups first, or over time if it has buckets.
+
+    With more than eight quantiles (``q=[n / 100 for n in range(1, 100)]``) their distributions are drawn: each group
+    before all others, or one large. By weekday and hour it is a heat map of the second highest quantile. Where the
+    table is ``censored`` the interval of each quantile lies below its row.
+
+    Args:
+        table: The result table.
+        tz: The time zone of the axis of time.
+        target_ms: An objective to draw as a dashed rule.
+
+    Raises:
+        ArgumentError: It is another table, there is no such time zone, or the objective is not above 0.
+    """
+    return drawn(table, _KIND, tz, target_ms)
