@@ -28,7 +28,7 @@ from jobstats.report import sentences
 from jobstats.report.cells import tabled
 from jobstats.report.model import Exhibit, Section
 
-_SPREAD = tuple(percent / 100 for percent in (1, *range(5, 100, 5), 99))
+_SPREAD = (0.01, 0.05, 0.1, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.99)
 
 
 class Asking(NamedTuple):
