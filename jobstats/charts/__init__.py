@@ -8,8 +8,23 @@
 """
 
 from jobstats.charts.failure_reasons import failure_reasons
+from jobstats.charts.fires import fires
+from jobstats.charts.freshness import freshness
 from jobstats.charts.queue_latency import queue_latency
 from jobstats.charts.retry_rates import retry_rates
+from jobstats.charts.schedule_adherence import schedule_adherence
+from jobstats.charts.stuck import stuck
 from jobstats.charts.theme import use_theme
+from jobstats.charts.timeline import timeline
 
-__all__ = ["failure_reasons", "queue_latency", "retry_rates", "use_theme"]
+__all__ = [
+    "failure_reasons",
+    "fires",
+    "freshness",
+    "queue_latency",
+    "retry_rates",
+    "schedule_adherence",
+    "stuck",
+    "timeline",
+    "use_theme",
+]
