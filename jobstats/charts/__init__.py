@@ -10,23 +10,35 @@
 from jobstats.charts.attempts import attempts
 from jobstats.charts.backlog import backlog
 from jobstats.charts.concurrency import concurrency
+from jobstats.charts.ecdf import ecdf
 from jobstats.charts.failure_reasons import failure_reasons
+from jobstats.charts.fires import fires
+from jobstats.charts.freshness import freshness
 from jobstats.charts.processing_time import processing_time
 from jobstats.charts.queue_latency import queue_latency
 from jobstats.charts.retry_rates import retry_rates
+from jobstats.charts.schedule_adherence import schedule_adherence
 from jobstats.charts.slowdown import slowdown
+from jobstats.charts.stuck import stuck
 from jobstats.charts.theme import use_theme
+from jobstats.charts.timeline import timeline
 from jobstats.charts.turnaround import turnaround
 
 __all__ = [
     "attempts",
     "backlog",
     "concurrency",
+    "ecdf",
     "failure_reasons",
+    "fires",
+    "freshness",
     "processing_time",
     "queue_latency",
     "retry_rates",
+    "schedule_adherence",
     "slowdown",
+    "stuck",
+    "timeline",
     "turnaround",
     "use_theme",
 ]
