@@ -7,9 +7,12 @@
 'Queue latency by connector'
 """
 
+from jobstats.charts.compare import compare
+from jobstats.charts.drivers import drivers
 from jobstats.charts.failure_reasons import failure_reasons
 from jobstats.charts.queue_latency import queue_latency
 from jobstats.charts.retry_rates import retry_rates
+from jobstats.charts.slo import slo
 from jobstats.charts.theme import use_theme
 
-__all__ = ["failure_reasons", "queue_latency", "retry_rates", "use_theme"]
+__all__ = ["compare", "drivers", "failure_reasons", "queue_latency", "retry_rates", "slo", "use_theme"]

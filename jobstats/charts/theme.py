@@ -1,6 +1,6 @@
 """How all charts look and speak: colours, axes of time, durations in words, labels made safe, data kept small."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from json import dumps
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -20,6 +20,9 @@ that something is wrong, and always with a word or a shape beside it."""
 QUIET = "quiet"
 """The style of text that is read second. Text takes its colour from the theme, which knows the paper."""
 
+HOLLOW = "hollow"
+"""The style of points that are outlines: what lies below them does not shine through, where the paper is known."""
+
 Mode = Literal["light", "dark", "auto"]
 _PAPERS: dict[Mode, dict[str, Any]] = {
     "light": {"paper": "#ffffff", "ink": "#1c2430", "quiet": "#5c6570", "grid": "#e3e7ec", "line": "#aab2bd"},
@@ -37,6 +40,9 @@ MOST_PANELS = 12
 FEW_RUNS = 20
 """Groups of fewer runs than this are not ranked among the others: their quantiles are single waits."""
 _LINE_CHARACTERS = 95
+
+_WIDTHS = dict.fromkeys(" .,:;·'|!ijltfrI()[]/-", 3.6) | dict.fromkeys("mwMW%@…–", 10.2)
+_WIDTHS |= dict.fromkeys("ABCDEFGHKNOPQRSTUVXYZ", 8.2)
 
 _TICKS_MS = [
     *(1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000),
@@ -56,6 +62,7 @@ def _theme(mode: Mode = "light") -> alt.theme.ThemeConfig:
     paper = _PAPERS[mode]
     ink, quiet, grid, line = (paper[name] for name in ("ink", "quiet", "grid", "line"))
     styles: Any = {QUIET: {"color": quiet, "fill": quiet, "fontSize": 11, "fontWeight": "normal"}}
+    styles[HOLLOW] = {"fill": paper["paper"] or "transparent"}
     return {
         "config": {
             "font": "Arial, 'Liberation Sans', Helvetica, sans-serif",
@@ -218,6 +225,11 @@ def panels(
     return shown.join(labels.to_frame().with_row_index("rank"), on="label"), len(labels)
 
 
+def columns(n_panels: int) -> int:
+    """Panels in a row: three, or two where that leaves no hole, in which an axis would stand alone."""
+    return 2 if n_panels in (2, 4) else 3
+
+
 def facet(**options: Any) -> alt.Facet:
     """One panel a group, worst first."""
     return alt.Facet("label:N", sort=alt.EncodingSortField("rank", op="min"), title=None, **options)
@@ -236,13 +248,22 @@ def group_axis() -> alt.Y:
 
 def column(frame: pl.DataFrame, y: alt.Y, field: str, heading: str = "", style: str = "text") -> alt.Chart:
     """Text beside each row of a chart, under a heading: values are read, not guessed from marks."""
-    words = max([len(heading), *(len(value or "") for value in frame[field])])
     return (
         alt.Chart(data(frame), title=alt.TitleParams(heading, style=QUIET, fontSize=11, fontWeight="normal", offset=4))
         .mark_text(align="left", style=style)
         .encode(y.copy().axis(None), text=f"{field}:N", x=alt.value(0))
-        .properties(width=words * 6, height=alt.Step(24))
+        .properties(width=text_width([heading, *frame[field]]), height=alt.Step(24))
     )
+
+
+def text_width(texts: Iterable[str | None]) -> int:
+    """Pixels that the longest of these texts takes in Arial of 11 px, nearly.
+
+    >>> text_width(["1.2 s · 30 s"]), text_width(["WWW"]), text_width([])
+    (60, 36, 6)
+    """
+    longest = max((sum(_WIDTHS.get(letter, 6.2) for letter in text or "") for text in texts), default=0.0)
+    return round(longest) + 6
 
 
 def newest(table: pl.DataFrame, panels: int, notes: list[str]) -> pl.DataFrame:
