@@ -37,7 +37,7 @@ def slo(table: Any, *, tz: str = "UTC") -> alt.TopLevelMixin:
         notes.append(verdicts.said(frame, _LOOKS))
     if unknown := frame["n_excluded"].sum():
         notes.append(f"{unknown:,} runs or connectors left out, not known to be good or bad")
-    if unseen := len(frame.filter(pl.col("attainment").is_null(), pl.col("n") > 0)):
+    if unseen := len(frame.filter(pl.col("reason").str.starts_with("completed runs"))):
         notes.append(f"{unseen:,} cannot be estimated, completed runs are missing")
     order = pl.col("verdict").replace_strict({name: place for place, name in enumerate(_LOOKS)}, default=len(_LOOKS))
     ranked = _labelled(frame).sort(order, "budget_left", "attainment", "label", nulls_last=True, maintain_order=True)

@@ -260,7 +260,7 @@ def text_width(texts: Iterable[str | None]) -> int:
     """Pixels that the longest of these texts takes in Arial of 11 px, nearly.
 
     >>> text_width(["1.2 s · 30 s"]), text_width(["WWW"]), text_width([])
-    (60, 36, 6)
+    (65, 37, 6)
     """
     longest = max((sum(_WIDTHS.get(letter, 6.2) for letter in text or "") for text in texts), default=0.0)
     return round(longest) + 6
