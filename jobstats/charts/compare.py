@@ -141,7 +141,7 @@ def _dumbbells(part: pl.DataFrame, y: alt.Y, is_time: bool) -> Any:
         intervals.encode(place("from"), alt.X2("to:Q")),
         both.mark_rule(strokeWidth=2).encode(place("before"), alt.X2("after:Q")),
         base.transform_filter("isValid(datum.before)")
-        .mark_point(style=theme.HOLLOW, filled=False, size=70, strokeWidth=2, opacity=1)
+        .mark_point(filled=False, size=70, strokeWidth=2, opacity=1)
         .encode(place("before")),
         base.transform_filter("isValid(datum.after)")
         .mark_point(filled=True, size=85, opacity=1)

@@ -20,9 +20,6 @@ that something is wrong, and always with a word or a shape beside it."""
 QUIET = "quiet"
 """The style of text that is read second. Text takes its colour from the theme, which knows the paper."""
 
-HOLLOW = "hollow"
-"""The style of points that are outlines: what lies below them does not shine through, where the paper is known."""
-
 Mode = Literal["light", "dark", "auto"]
 _PAPERS: dict[Mode, dict[str, Any]] = {
     "light": {"paper": "#ffffff", "ink": "#1c2430", "quiet": "#5c6570", "grid": "#e3e7ec", "line": "#aab2bd"},
@@ -62,7 +59,6 @@ def _theme(mode: Mode = "light") -> alt.theme.ThemeConfig:
     paper = _PAPERS[mode]
     ink, quiet, grid, line = (paper[name] for name in ("ink", "quiet", "grid", "line"))
     styles: Any = {QUIET: {"color": quiet, "fill": quiet, "fontSize": 11, "fontWeight": "normal"}}
-    styles[HOLLOW] = {"fill": paper["paper"] or "transparent"}
     return {
         "config": {
             "font": "Arial, 'Liberation Sans', Helvetica, sans-serif",
