@@ -9,8 +9,9 @@
 
 from jobstats.charts.attempts import attempts
 from jobstats.charts.backlog import backlog
+from jobstats.charts.compare import compare
 from jobstats.charts.concurrency import concurrency
-from jobstats.charts.ecdf import ecdf
+from jobstats.charts.drivers import drivers
 from jobstats.charts.failure_reasons import failure_reasons
 from jobstats.charts.fires import fires
 from jobstats.charts.freshness import freshness
@@ -18,6 +19,7 @@ from jobstats.charts.processing_time import processing_time
 from jobstats.charts.queue_latency import queue_latency
 from jobstats.charts.retry_rates import retry_rates
 from jobstats.charts.schedule_adherence import schedule_adherence
+from jobstats.charts.slo import slo
 from jobstats.charts.slowdown import slowdown
 from jobstats.charts.stuck import stuck
 from jobstats.charts.theme import use_theme
@@ -27,8 +29,9 @@ from jobstats.charts.turnaround import turnaround
 __all__ = [
     "attempts",
     "backlog",
+    "compare",
     "concurrency",
-    "ecdf",
+    "drivers",
     "failure_reasons",
     "fires",
     "freshness",
@@ -36,6 +39,7 @@ __all__ = [
     "queue_latency",
     "retry_rates",
     "schedule_adherence",
+    "slo",
     "slowdown",
     "stuck",
     "timeline",

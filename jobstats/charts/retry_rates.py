@@ -1,5 +1,6 @@
 """Retry and failure rates drawn with their intervals: by group, or over time."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import altair as alt
@@ -43,12 +44,14 @@ def retry_rates(table: Any, *, tz: str = "UTC") -> alt.TopLevelMixin:
     return _over_time(frame, groups, notes, tz) if is_over_time else _by_group(frame, groups, notes)
 
 
-def _long(frame: pl.DataFrame, keys: list[str], ends: tuple[str, str] = ("low", "high")) -> pl.DataFrame:
+def _long(
+    frame: pl.DataFrame, keys: list[str], ends: tuple[str, str] = ("low", "high"), measures: Iterable[str] = _SHOWN
+) -> pl.DataFrame:
     """One row a group (and bucket) and rate, which is how a chart tells them apart."""
     low, high = ends
     parts = [
-        frame.select(*keys, "n", rate=name, low=f"{name}_{low}", high=f"{name}_{high}", measure=pl.lit(word))
-        for name, (word, _) in _SHOWN.items()
+        frame.select(*keys, "n", rate=name, low=f"{name}_{low}", high=f"{name}_{high}", measure=pl.lit(_SHOWN[name][0]))
+        for name in measures
     ]
     return pl.concat(parts)
 
@@ -131,32 +134,65 @@ def _words(row: dict[str, Any]) -> str:
 def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str], tz: str) -> alt.TopLevelMixin:
     said = "{shown} of {all} groups, those with most failures"
     frame = frame.select("label", "bucket", "n", "n_open", "n_failed", "n_retried", "is_estimable", *_DRAWN)
-    frame, n_panels = theme.panels(frame, pl.col("n_failed").sum(), said, notes, series=len(_SHOWN))
+    is_one = frame["label"].n_unique() <= 1
+    measures = list(_SHOWN) if is_one else ["failure_rate"]
+    frame, n_panels = theme.panels(frame, pl.col("n_failed").sum(), said, notes, series=len(measures))
     is_estimable = bool(frame["is_estimable"].all())
+    frame = _settled(frame, notes) if is_estimable else _counted(frame)
+    long = _long(frame, ["label", "rank", "bucket"], measures=measures)
     if is_estimable:
-        unsettled = pl.col("n_open") > _MOST_OPEN * (pl.col("n") + pl.col("n_open"))
-        if n_unsettled := len(frame.filter(unsettled)):
-            notes.append(f"{plural(n_unsettled, 'window')} left open, many runs had not ended")
-        frame = frame.with_columns(pl.when(~unsettled).then(pl.col(name)).alias(name) for name in _DRAWN)
-    else:
-        frame = frame.with_columns(pl.col(f"n_{word}").alias(name) for name, (word, _) in _SHOWN.items())
-    form, what = (".1%", "rate of runs") if is_estimable else (",", "number of runs")
+        notes.append("share of runs that started in the window; band: interval")
+        if n_few := len(frame.filter(pl.col("n").is_between(1, theme.FEW_RUNS - 1))):
+            notes.append(f"faint: {plural(n_few, 'window')} of fewer than {theme.FEW_RUNS} ended runs")
+    what = "Retried and failed runs" if is_one else "Failed runs"
+    title = theme.title(f"{what} over time{theme.by_words(groups)}", *notes)
+    if is_one:
+        upper, lower = (_panel(long, name, is_estimable, tz) for name in _SHOWN)
+        return alt.vconcat(upper, lower, spacing=20).resolve_scale(x="shared").properties(title=title)
+    panel = _panel(long, "failure_rate", is_estimable, tz, is_small=True)
+    return panel.facet(theme.facet(), columns=theme.columns(n_panels)).properties(title=title)
+
+
+def _settled(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """Without the rates of windows in which many runs have not ended."""
+    unsettled = pl.col("n_open") > _MOST_OPEN * (pl.col("n") + pl.col("n_open"))
+    if n_unsettled := len(frame.filter(unsettled)):
+        notes.append(f"{plural(n_unsettled, 'window')} left open, many runs had not ended")
+    return frame.with_columns(pl.when(~unsettled).then(pl.col(name)).alias(name) for name in _DRAWN)
+
+
+def _counted(frame: pl.DataFrame) -> pl.DataFrame:
+    """With counts in place of the rates."""
+    return frame.with_columns(pl.col(f"n_{word}").alias(name) for name, (word, _) in _SHOWN.items())
+
+
+def _panel(long: pl.DataFrame, name: str, is_estimable: bool, tz: str, *, is_small: bool = False) -> Any:
+    """One measure over time: a line and its band where windows hold enough runs, else faint points."""
+    word, colour = _SHOWN[name]
+    form = ".1%" if is_estimable else ",d"
+    shown = ("rate", "low", "high") if is_estimable else ("rate",)
     tooltip = [
+        *([alt.Tooltip("label:N", title="group")] if is_small else []),
         theme.time_tooltip(tz),
-        alt.Tooltip("measure:N", title=what),
-        *(alt.Tooltip(f"{name}:Q", format=form) for name in ("rate", "low", "high")[: 3 if is_estimable else 1]),
+        alt.Tooltip("measure:N", title="rate of runs" if is_estimable else "number of runs"),
+        *(alt.Tooltip(f"{field}:Q", format=form) for field in shown),
         alt.Tooltip("n:Q", format=","),
     ]
-    base = alt.Chart(theme.data(_long(frame, ["label", "rank", "bucket"]))).encode(
-        theme.time_axis(frame["bucket"], tz, most=6 if n_panels == 1 else 3), color=_colour(), tooltip=tooltip
-    )
-    axis = alt.Axis(format="%" if is_estimable else ",d", title=None, tickCount=5)
-    layers = [base.mark_line(point={"size": 18}).encode(alt.Y("rate:Q", axis=axis, scale=alt.Scale(domainMin=0)))]
+    title = None if is_small else word if is_estimable else f"{word} runs"
+    axis = alt.Axis(format="~%" if is_estimable else ",d", title=title, tickCount=4, domain=False, ticks=False)
+    scale = alt.Scale(domainMin=0)
+    x = theme.time_axis(long["bucket"], tz, most=3 if is_small else 6)
+    base = alt.Chart(theme.data(long)).encode(x, tooltip=tooltip).transform_filter(f"datum.measure == '{word}'")
+    is_solid = f"datum.n >= {theme.FEW_RUNS}" if is_estimable else "true"
+    # What is too little for a line breaks it: no line joins windows over others.
+    solid = base.transform_calculate(**{field: f"{is_solid} ? datum.{field} : null" for field in shown})
+    rate = alt.Y("rate:Q", axis=axis, scale=scale)
+    layers = [
+        solid.mark_line(color=colour, strokeWidth=1.8).encode(rate),
+        base.transform_filter(is_solid).mark_point(filled=True, color=colour, size=20, opacity=1).encode(rate),
+    ]
     if is_estimable:
-        layers.insert(0, base.mark_area(opacity=0.15).encode(alt.Y("low:Q", axis=axis), alt.Y2("high:Q")))
-        notes.append("share of runs that started in the window; band: interval")
-    text = f"Retried and failed runs over time{theme.by_words(groups)}"
-    if n_panels == 1:
-        return alt.layer(*layers).properties(width=680, height=240, title=theme.title(text, *notes))
-    panels = alt.layer(*layers).properties(width=200, height=100).facet(theme.facet(), columns=3)
-    return panels.properties(title=theme.title(text, *notes))
+        layers.insert(0, solid.mark_area(color=colour, opacity=0.2).encode(alt.Y("low:Q", axis=axis), alt.Y2("high:Q")))
+        faint = base.transform_filter(f"!({is_solid})").mark_point(filled=True, color=colour, size=20, opacity=0.35)
+        layers.append(faint.encode(rate))
+    return alt.layer(*layers).properties(width=200 if is_small else 680, height=100 if is_small else 130)

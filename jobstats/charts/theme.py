@@ -1,6 +1,6 @@
 """How all charts look and speak: colours, axes of time, durations in words, labels made safe, data kept small."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from json import dumps
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -39,6 +39,9 @@ FEW_RUNS = 20
 ROW = 24
 """Height of a row, one a group."""
 _LINE_CHARACTERS = 95
+
+_WIDTHS = dict.fromkeys(" .,:;·'|!ijltfrI()[]/-", 3.6) | dict.fromkeys("mwMW%@…–", 10.2)
+_WIDTHS |= dict.fromkeys("ABCDEFGHKNOPQRSTUVXYZ", 8.2)
 
 _TICKS_MS = [
     *(1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000),
@@ -220,6 +223,11 @@ def panels(
     return shown.join(labels.to_frame().with_row_index("rank"), on="label"), len(labels)
 
 
+def columns(n_panels: int) -> int:
+    """Panels in a row: three, or two where that leaves no hole, in which an axis would stand alone."""
+    return 2 if n_panels in (2, 4) else 3
+
+
 def facet(**options: Any) -> alt.Facet:
     """One panel a group, worst first."""
     return alt.Facet("label:N", sort=alt.EncodingSortField("rank", op="min"), title=None, **options)
@@ -240,13 +248,23 @@ def column(
     frame: pl.DataFrame, y: alt.Y, field: str, heading: str = "", style: str = "text", step: int = ROW
 ) -> alt.Chart:
     """Text beside each row of a chart, under a heading: values are read, not guessed from marks."""
-    words = max([len(heading), *(len(value or "") for value in frame[field])])
+    shown = [name for name in frame.columns if name in (field, "label", "rank", "place")]
     return (
-        alt.Chart(data(frame), title=alt.TitleParams(heading, style=QUIET, fontSize=11, fontWeight="normal", offset=4))
+        alt.Chart(data(frame.select(shown)), title=alt.TitleParams(heading, style=QUIET, fontSize=11, fontWeight="normal", offset=4))
         .mark_text(align="left", style=style)
         .encode(y.copy().axis(None), text=f"{field}:N", x=alt.value(0))
-        .properties(width=words * 6, height=alt.Step(step))
+        .properties(width=text_width([heading, *frame[field]]), height=alt.Step(step))
     )
+
+
+def text_width(texts: Iterable[str | None]) -> int:
+    """Pixels that the longest of these texts takes in Arial of 11 px, nearly.
+
+    >>> text_width(["1.2 s · 30 s"]), text_width(["WWW"]), text_width([])
+    (65, 37, 6)
+    """
+    longest = max((sum(_WIDTHS.get(letter, 6.2) for letter in text or "") for text in texts), default=0.0)
+    return round(longest) + 6
 
 
 def newest(table: pl.DataFrame, panels: int, notes: list[str]) -> pl.DataFrame:
