@@ -18,7 +18,7 @@ from narwhals.exceptions import NarwhalsError
 from jobstats.errors import ArgumentError
 from jobstats.facts import STALLED
 from jobstats.moments import UNITS, Moment, length_ms, window
-from jobstats.table import EPOCH, SCHEMA, check_columns, epoch_ms
+from jobstats.table import EPOCH, HISTORY_SCHEMA, SCHEMA, check_columns, epoch_ms
 
 By = str | Sequence[str] | None
 
@@ -72,7 +72,10 @@ def ask(
         TableError: ``jobs`` is not a jobs table.
     """
     frame = opened(jobs)
-    names = _by(by, frame.collect_schema().names(), taken)
+    columns = frame.collect_schema().names()
+    names = _by(by, columns, taken)
+    # What else the caller's table holds may have the name of a column that is made here.
+    frame = frame.select(name for name in columns if name in HISTORY_SCHEMA or name in names)
     every_ms = None if every is None else length_ms(every, "every")
     first, last = window(since, until, lambda: as_of(frame))
     frame = frame.filter(nw.col("is_latest"), where).with_columns(_at=nw.coalesce(*at))
@@ -106,10 +109,15 @@ def opened(jobs: Any) -> Any:
         ) from error
     if isinstance(frame, nw.DataFrame):
         # Engines that hold everything in memory anyway (pandas, PyArrow) lack parts of what Polars can do with it.
-        frame = nw.from_native(frame.to_polars())
+        frame = nw.from_native(_typed(frame.to_polars()))
     frame = frame.lazy()
     check_columns(frame.collect_schema().names(), type(jobs).__name__)
     return frame
+
+
+def _typed(table: pl.DataFrame) -> pl.DataFrame:
+    """A table of another library with the types it had: pandas makes floats of integers when one is missing."""
+    return table.cast({name: dtype for name, dtype in SCHEMA.items() if table.schema.get(name, dtype) != dtype})
 
 
 def collected(frame: Any) -> pl.DataFrame:
@@ -244,6 +252,8 @@ def _by(by: By, columns: list[str], taken: Sequence[str]) -> list[str]:
     for name in names:
         if not isinstance(name, str):
             raise ArgumentError(f"by takes names of columns, found {type(name).__name__}")
+        if name.startswith("_"):
+            raise ArgumentError(f"by names {name!r}; what begins with _ is a name of the analyses' own, rename yours")
         if name in taken:
             raise ArgumentError(f"by names {name!r}, which is a column of the answer; rename yours")
         if name not in columns or name == BUCKET:

@@ -143,7 +143,7 @@ def _runs(frame: Any, objective: Objective, moment: datetime | None) -> pl.DataF
     # What starts at once is known to be good before what waits is known to be bad, so neither counts before its time.
     now = (0 if moment is None else epoch_ms(moment)) - (length_ms(str(objective.within), "within") if at is DUE else 0)
     kinds = nw.col("connector").is_in(objective.connector) if objective.connector else ~nw.col("created_at").is_null()
-    asked = ask(frame, where=kinds, at=at, taken=(), by=objective.by, every=None, since=None, until=None)
+    asked = ask(frame, where=kinds, at=at, taken=COUNTS, by=objective.by, every=None, since=None, until=None)
     runs = asked.runs.with_columns(_ago=now - at_ms(asked.runs))
     is_within = (nw.col("_ago") >= 0) & (nw.col("_ago") < objective.window_ms)
     runs = runs.select(

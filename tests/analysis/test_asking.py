@@ -12,6 +12,8 @@ from jobstats.analysis.asking import length_ms, rate
 from ..factories import T0, immediate, jobs
 
 ANALYSES = (js.queue_latency, js.processing_time, js.turnaround, js.slowdown, js.retry_rates, js.failure_reasons)
+WINDOWED = (js.attempts, js.backlog, js.concurrency, js.schedule_adherence)
+"""Others with ``by`` and ``every``, whose rows are of another kind."""
 
 
 @pytest.mark.parametrize("analysis", ANALYSES)
@@ -78,6 +80,47 @@ def test_a_column_of_the_callers_own_may_be_called_anything_else(dump):
     table = dump.jobs.with_columns(n_x=pl.lit("text"), bucket_=pl.lit(1))
     for analysis in ANALYSES:
         assert analysis(table, by=["n_x", "bucket_"], every="1m")["n_x"].unique().to_list() == ["text"]
+
+
+def test_a_group_of_the_callers_own_that_has_no_value_has_none_in_the_answer(dump):
+    is_here = pl.col("connector") == "Gmail"
+    table = dump.jobs.with_columns(n_x=pl.when(is_here).then(pl.lit("text")))
+    for analysis in (*ANALYSES, *WINDOWED):
+        assert set(analysis(table, by="n_x")["n_x"]) == {"text", None}
+
+
+@pytest.mark.parametrize("name", ["_all", "_at", "_group", "_cell"])
+def test_names_that_are_kept_for_the_analyses_are_refused_and_may_be_elsewhere(dump, name):
+    table = dump.jobs.with_columns(pl.lit("text").alias(name))
+    for analysis in (*ANALYSES, *WINDOWED):
+        with pytest.raises(js.ArgumentError, match=f"by names '{name}'.*rename yours"):
+            analysis(table, by=name)
+    for analysis in (js.queue_latency, *WINDOWED):
+        assert_frame_equal(analysis(table, by="connector"), analysis(dump.jobs, by="connector"))
+
+
+def test_other_columns_do_no_harm_whatever_they_are_called(dump):
+    names = ("n", "x", "value", "_ago", "_side", "_time", "_length", "_ms", "_connector", "hour", "n_bad")
+    table = dump.jobs.with_columns(pl.lit("text").alias(name) for name in names)
+    objective = js.Objective(name="start", kind="start", target=0.9, within="5s", by="connector")
+    assert_frame_equal(js.drivers(table), js.drivers(dump.jobs))
+    assert_frame_equal(js.slo(table, objective), js.slo(dump.jobs, objective))
+    window = {"since": "2m", "baseline": "2m", "by": "schedule_type"}
+    assert_frame_equal(js.compare(table, **window), js.compare(dump.jobs, **window))
+    for ask in (
+        lambda: js.drivers(table, columns="n"),
+        lambda: js.compare(table, since="2m", baseline="2m", by="x"),
+        lambda: js.slo(table, objective.model_copy(update={"by": ("n_bad",)})),
+    ):
+        with pytest.raises(js.ArgumentError, match="rename yours"):
+            ask()
+
+
+@pytest.mark.parametrize("analysis", [js.queue_latency, *WINDOWED, js.fires, js.stuck, js.freshness, js.drivers])
+def test_pandas_makes_floats_of_whole_numbers_and_is_asked_the_same(dump, analysis):
+    answer = pl.from_pandas(analysis(dump.jobs.to_pandas()))
+    expected = analysis(dump.jobs)
+    assert_frame_equal(answer.cast(dict(expected.schema)), expected)
 
 
 def test_frames_in_memory_of_other_libraries_are_asked_the_same(dump):
