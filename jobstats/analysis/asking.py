@@ -29,8 +29,21 @@ _NONE = "\ue000"
 """Stands for null in keys that are joined, where null would equal nothing. A private character: no id holds it."""
 
 STARTED = ~nw.col("started_at").is_null()
-WAITING = ~STARTED & ~nw.col("is_ended") & (nw.col("eligible_at") <= nw.col("observed_at"))
-"""Due when last seen, and not started."""
+TOLD = nw.coalesce("observed_at_source", nw.lit("")) != "file_mtime"
+"""Somebody said when it was seen. A file that was copied is newer than what is in it."""
+WAITING = (
+    ~STARTED
+    & ~nw.col("is_ended")
+    & (nw.col("eligible_at") <= nw.col("observed_at"))
+    & (TOLD | (nw.coalesce("state", nw.lit("")) != "delayed"))
+)
+"""Due when last seen, and not started. Where it is not known when that was, what is delayed was not due yet."""
+SEEN_AT = (
+    nw.when(TOLD & ~nw.col("observed_at").is_null())
+    .then(nw.col("observed_at"))
+    .otherwise(nw.max_horizontal("finished_at", "processed_at", "created_at"))
+)
+"""When a run was seen, or else the newest that happened to it."""
 HAS_STALLED = (nw.col("state") == "failed") & (nw.coalesce("failed_reason", nw.lit("")) == STALLED)
 """Failed for losing its worker too often, whatever its connector did."""
 
@@ -241,10 +254,12 @@ def check_confidence(confidence: float) -> None:
 
 
 def as_of(frame: Any) -> datetime | None:
-    """The "now" of the data: the newest observation, or else the newest thing that happened. Never the wall clock."""
-    names = ("observed_at", "finished_at", "processed_at", "created_at")
-    newest = collected(frame.select(*(nw.col(name).max() for name in names))).row(0)
-    return newest[0] or max((moment for moment in newest[1:] if moment), default=None)
+    """The "now" of the data: the newest observation, or else the newest thing that happened. Never the wall clock.
+
+    Nor the modification time of a file, which is that of its last copy.
+    """
+    newest: datetime | None = collected(frame.select(SEEN_AT.max().alias("newest"))).item()
+    return newest
 
 
 def _by(by: By, columns: list[str], taken: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ import polars as pl
 
 from jobstats.analysis.asking import (
     STARTED,
+    TOLD,
     WAITING,
     as_of,
     ask,
@@ -166,7 +167,7 @@ def _starts(objective: Objective) -> tuple[Any, ...]:
     good = STARTED & ~wait.is_null() & (wait <= within)
     late = STARTED & ~wait.is_null() & is_exact & (wait > within)
     has_waited = nw.col("observed_at") > nw.col("eligible_at") + nw.lit(timedelta(milliseconds=within))
-    bad = late | (WAITING & is_due & has_waited)
+    bad = late | (WAITING & is_due & TOLD & has_waited)
     return DUE, good, bad, (STARTED | WAITING) & ~good & ~bad
 
 

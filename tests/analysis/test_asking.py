@@ -237,3 +237,21 @@ def test_a_part_of_a_millisecond_is_before_the_next(engine, as_polars):
     moment = datetime.fromtimestamp((T0 + 500) / 1000, UTC) + timedelta(microseconds=500)
     for window, n in (({"since": moment}, 0), ({"until": moment}, 1)):
         assert as_polars(js.retry_rates(engine(table), **window))["n"].to_list() == [n]
+
+
+def test_the_time_of_a_file_that_was_copied_is_not_when_its_runs_were_seen(dump, engine, as_polars):
+    later = pl.col("observed_at") + pl.duration(days=5)
+    table = engine(dump.jobs.with_columns(observed_at=later, observed_at_source=pl.lit("file_mtime")))
+    objective = js.Objective(name="start", kind="start", target=0.9, within="5s")
+    true = js.slo(dump.jobs, objective).row(0, named=True)
+    found = as_polars(js.slo(table, objective)).row(0, named=True)
+    assert (found["n_bad"], found["verdict"]) == (true["n_bad"], true["verdict"])
+    waits = as_polars(js.queue_latency(table, q=[0.9], censored=True)).row(0, named=True)
+    assert waits["n_waiting"] == 47  # 46 by the time it was read; one is due a moment later, and no longer delayed
+    assert waits["max_ms"] < 60_000
+    queue = as_polars(js.backlog(table)).row(0, named=True)
+    assert (queue["max_waiting"], queue["n_unseen"]) == (135, 0)
+    assert queue["oldest_wait_ms"] < 60_000
+    statuses = [as_polars(js.freshness(jobs))["status"].to_list() for jobs in (table, engine(dump.jobs))]
+    assert statuses[0] == statuses[1]
+    assert as_polars(js.queue_latency(table, since="1m"))["n"][0] > 0
