@@ -11,7 +11,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from _measure import Run, measured, script
+from _measure import Run, measured, script, short
 
 ASK = """
 import polars as pl, jobstats as js
@@ -79,11 +79,12 @@ answer = runs.groupby("failed_reason").agg(measures)""",
     "backlog by hour": (
         'js.backlog(jobs, every="1h")',
         """with events as (
-              select eligible_at as at, 1 as step from '{runs}' where is_latest and started_at is not null
+              select eligible_at as moment, 1 as step from '{runs}' where is_latest and started_at is not null
               union all select started_at, -1 from '{runs}' where is_latest and started_at is not null),
-            net as (select at, sum(step) as step from events group by at),
-            levels as (select at, sum(step) over (order by at) as level, lead(at) over (order by at) as until from net)
-            select date_trunc('hour', at) as hour, max(level), sum(level * epoch_ms(until - at)) / 3600000
+            net as (select moment, sum(step) as step from events group by moment),
+            levels as (select moment, sum(step) over (order by moment) as level,
+              lead(moment) over (order by moment) - moment as stays from net)
+            select date_trunc('hour', moment) as hour, max(level), sum(level * epoch_ms(stays)) / 3600000
             from levels group by hour order by hour""",
         """runs = read("eligible_at", "started_at").dropna()
 came = pd.Series(1, index=runs["eligible_at"].to_numpy())
@@ -160,12 +161,12 @@ def commands(question: str, runs: Path) -> dict[str, list[str]]:
 def cell(runs: list[Run], base: list[Run]) -> str:
     """Seconds, the ratio to the base, and the peak in GiB."""
     if not runs:
-        return "|||"
+        return "| | "
     if runs[0].failure:
-        return f"| {runs[0].failure[:60]} ||"
+        return f"| dies: {short(runs[0].failure, 60)} | "
     wall, peak = (statistics.median(getattr(run, name) for run in runs) for name in ("wall", "peak"))
     ratio = f" ({statistics.median(a.wall / b.wall for a, b in zip(runs, base, strict=False)):.2f} ×)" if base else ""
-    return f"| {wall:.2f}{ratio} | {peak / 1024:.1f} |"
+    return f"| {wall:.2f}{ratio} | {peak / 1024:.1f} "
 
 
 def main() -> None:
@@ -205,7 +206,7 @@ def main() -> None:
                     if name != "pandas" or turn < args.pandas_rounds:
                         found[name].append(measured(asked[name]))
             base = found["DuckDB"]
-            cells = "".join(cell(found[name], base if name != "DuckDB" else []).rstrip("|") for name in NAMES)
+            cells = "".join(cell(found[name], base if name != "DuckDB" else []) for name in NAMES)
             print(f"| {question} {cells}|", flush=True)
 
 

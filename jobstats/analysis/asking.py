@@ -19,7 +19,7 @@ from jobstats.analysis.clock import CLOCK, clock
 from jobstats.errors import ArgumentError
 from jobstats.facts import STALLED
 from jobstats.moments import UNITS, Moment, length_ms, window
-from jobstats.table import EPOCH, SCHEMA, check_columns, epoch_ms
+from jobstats.table import EPOCH, HISTORY_SCHEMA, SCHEMA, check_columns, epoch_ms
 
 By = str | Sequence[str] | None
 
@@ -30,8 +30,21 @@ _NONE = "\ue000"
 """Stands for null in keys that are joined, where null would equal nothing. A private character: no id holds it."""
 
 STARTED = ~nw.col("started_at").is_null()
-WAITING = ~STARTED & ~nw.col("is_ended") & (nw.col("eligible_at") <= nw.col("observed_at"))
-"""Due when last seen, and not started."""
+TOLD = nw.coalesce("observed_at_source", nw.lit("")) != "file_mtime"
+"""Somebody said when it was seen. A file that was copied is newer than what is in it."""
+WAITING = (
+    ~STARTED
+    & ~nw.col("is_ended")
+    & (nw.col("eligible_at") <= nw.col("observed_at"))
+    & (TOLD | (nw.coalesce("state", nw.lit("")) != "delayed"))
+)
+"""Due when last seen, and not started. Where it is not known when that was, what is delayed was not due yet."""
+SEEN_AT = (
+    nw.when(TOLD & ~nw.col("observed_at").is_null())
+    .then(nw.col("observed_at"))
+    .otherwise(nw.max_horizontal("finished_at", "processed_at", "created_at"))
+)
+"""When a run was seen, or else the newest that happened to it."""
 HAS_STALLED = (nw.col("state") == "failed") & (nw.coalesce("failed_reason", nw.lit("")) == STALLED)
 """Failed for losing its worker too often, whatever its connector did."""
 
@@ -76,7 +89,10 @@ def ask(
         TableError: ``jobs`` is not a jobs table.
     """
     frame = opened(jobs)
-    names = _by(by, frame.collect_schema().names(), taken, no_clock)
+    columns = frame.collect_schema().names()
+    names = _by(by, columns, taken, no_clock)
+    # What else the caller's table holds may have the name of a column that is made here.
+    frame = frame.select(name for name in columns if name in HISTORY_SCHEMA or name in names)
     every_ms = None if every is None else length_ms(every, "every")
     first, last = window(since, until, lambda: as_of(frame))
     frame = frame.filter(nw.col("is_latest"), where).with_columns(_at=nw.coalesce(*at))
@@ -113,10 +129,15 @@ def opened(jobs: Any) -> Any:
         ) from error
     if isinstance(frame, nw.DataFrame):
         # Engines that hold everything in memory anyway (pandas, PyArrow) lack parts of what Polars can do with it.
-        frame = nw.from_native(frame.to_polars())
+        frame = nw.from_native(_typed(frame.to_polars()))
     frame = frame.lazy()
     check_columns(frame.collect_schema().names(), type(jobs).__name__)
     return frame
+
+
+def _typed(table: pl.DataFrame) -> pl.DataFrame:
+    """A table of another library with the types it had: pandas makes floats of integers when one is missing."""
+    return table.cast({name: dtype for name, dtype in SCHEMA.items() if table.schema.get(name, dtype) != dtype})
 
 
 def collected(frame: Any) -> pl.DataFrame:
@@ -240,10 +261,12 @@ def check_confidence(confidence: float) -> None:
 
 
 def as_of(frame: Any) -> datetime | None:
-    """The "now" of the data: the newest observation, or else the newest thing that happened. Never the wall clock."""
-    names = ("observed_at", "finished_at", "processed_at", "created_at")
-    newest = collected(frame.select(*(nw.col(name).max() for name in names))).row(0)
-    return newest[0] or max((moment for moment in newest[1:] if moment), default=None)
+    """The "now" of the data: the newest observation, or else the newest thing that happened. Never the wall clock.
+
+    Nor the modification time of a file, which is that of its last copy.
+    """
+    newest: datetime | None = collected(frame.select(SEEN_AT.max().alias("newest"))).item()
+    return newest
 
 
 def _by(by: By, columns: list[str], taken: Sequence[str], no_clock: str) -> list[str]:
@@ -251,6 +274,8 @@ def _by(by: By, columns: list[str], taken: Sequence[str], no_clock: str) -> list
     for name in names:
         if not isinstance(name, str):
             raise ArgumentError(f"by takes names of columns, found {type(name).__name__}")
+        if name.startswith("_"):
+            raise ArgumentError(f"by names {name!r}; what begins with _ is a name of the analyses' own, rename yours")
         if name in taken:
             raise ArgumentError(f"by names {name!r}, which is a column of the answer; rename yours")
         if name in CLOCK:

@@ -126,7 +126,7 @@ def _laddered(asked: Asked, measured: pl.DataFrame) -> pl.DataFrame:
         if some is None and asked.since and asked.until:
             some = 0
         ladder = ladder.with_columns(pl.col(BUCKET).fill_null(pl.lit(some, pl.Int64))).drop_nulls(BUCKET)
-    ladder = ladder.with_columns(pl.col("^n(_.*)?$").fill_null(0))
+    ladder = ladder.with_columns(pl.col(COUNTS[:4]).fill_null(0))
     keys = [name for name in asked.keys if name not in asked.by]
     table = answered(asked._replace(by=groups, keys=[*groups, *keys]), ladder)
     return table.sort(*asked.shown, ATTEMPTS, nulls_last=True)

@@ -21,7 +21,7 @@ from jobstats.analysis.asking import (
     outcomes_are_seen,
     returned,
 )
-from jobstats.analysis.contrast import CLUSTER, SIDES, contrasts, stretch_ms
+from jobstats.analysis.contrast import CLUSTER, SIDES, SQUARES, contrasts, stretch_ms
 from jobstats.analysis.drift import adjusted
 from jobstats.analysis.durations import quantile_columns
 from jobstats.analysis.quantiles import Change, Quantiles, rounded
@@ -40,6 +40,8 @@ SAME_RATIO, SAME_CHANGE = 1.5, 0.01
 _FEWEST = 3
 _RATES = ("failure_rate", "retry_rate")
 _TIMES = {"queue_latency": "queue_latency_ms", "processing": "processing_ms"}
+_COUNTED = ("n", "x", *SIDES, *SQUARES, *_RATES)
+"""Columns on the way to the answer."""
 _CELL = [*CLUSTER, "_side", "_time"]
 _SCHEMA = dict.fromkeys((*Change._fields, "ratio", "p_value", "design_effect"), pl.Float64) | {
     "n_before": pl.Int64,
@@ -133,6 +135,8 @@ def compare(
     (1780.0, 2800.0, 'unclear')
     """
     quantiles = quantile_columns(q)
+    if not quantiles:
+        raise ArgumentError("q must hold at least one number between 0 and 1")
     check_confidence(confidence)
     asking: dict[str, Any] = {"baseline": baseline, "by": by, "since": since, "until": until}
     waits = _runs(jobs, where=STARTED | WAITING, at=("eligible_at", "created_at"), **asking)
@@ -156,7 +160,7 @@ def compare(
 
 def _runs(jobs: Any, *, where: Any, at: Sequence[str], baseline: Any, by: By, since: Moment, until: Moment) -> _Runs:
     def asked(table: Any, since: Moment, until: Moment) -> Asked:
-        return ask(table, where=where, at=at, taken=MEASURES, by=by, every=None, since=since, until=until)
+        return ask(table, where=where, at=at, taken=(*MEASURES, *_COUNTED), by=by, every=None, since=since, until=until)
 
     after = asked(jobs, since, until)
     if not isinstance(baseline, str):

@@ -96,7 +96,16 @@ def drivers(
     condition, known = _bad(of)
     waits = of not in ("failed", "retried")
     at = ("eligible_at", "created_at") if waits else ("started_at", "finished_at", "eligible_at", "created_at")
-    asked = ask(jobs, where=known, at=at, taken=(), by=names, every=None, since=since, until=until)
+    asked = ask(
+        jobs,
+        where=known,
+        at=at,
+        taken=("value", *_SUMS, *SQUARES),
+        by=names,
+        every=None,
+        since=since,
+        until=until,
+    )
     is_rated = waits or outcomes_are_seen(jobs)
     runs = asked.runs.with_columns(_ms=at_ms(asked.runs))
     spans = collected(runs.select(first=nw.col("_ms").min(), last=nw.col("_ms").max())).row(0)

@@ -16,6 +16,7 @@ import narwhals as nw
 import polars as pl
 
 from jobstats.analysis.asking import (
+    TOLD,
     By,
     answered,
     ask,
@@ -125,8 +126,8 @@ def _of_all(
     open_name, is_open = lengths.open
     counts = ["n", *lengths.left_out, open_name]
     so_far = at_ms(runs, "observed_at") - at_ms(runs, lengths.begin)
-    # Of one that began nobody knows when, nothing is known; nor by a clock that is behind.
-    open_ms = nw.when(lengths.begins & (so_far > 0)).then(so_far).otherwise(0)
+    # Of one that began, or was seen, nobody knows when, nothing is known; nor by a clock that is behind.
+    open_ms = nw.when(lengths.begins & TOLD & (so_far > 0)).then(so_far).otherwise(0)
     known_ms = nw.when(lengths.known).then(nw.col(lengths.column))
     by_length = runs.with_columns(_ms=nw.when(is_open).then(open_ms).otherwise(known_ms))
     times = collected(by_length.group_by([*keys, "_ms"]).agg(nw.col(*counts).sum()))

@@ -21,7 +21,19 @@ from typing import Any, NamedTuple
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import BUCKET, Asked, By, answered, ask, check_size, collected, flags, opened, origin_ms
+from jobstats.analysis.asking import (
+    BUCKET,
+    SEEN_AT,
+    Asked,
+    By,
+    answered,
+    ask,
+    check_size,
+    collected,
+    flags,
+    opened,
+    origin_ms,
+)
 from jobstats.moments import Moment, window
 from jobstats.table import EPOCH, epoch_ms
 
@@ -112,10 +124,12 @@ def _newest(frame: Any) -> tuple[datetime | None, int]:
 
     A record is read a moment after its export began, and may tell of something newer.
     """
-    names = ("observed_at", "finished_at", "processed_at", "created_at")
-    observed, *events = collected(frame.select(*(nw.col(name).max() for name in names))).row(0)
-    newest = max((moment for moment in (observed, *events) if moment), default=None)
-    return observed or newest, epoch_ms(newest or EPOCH) + 1
+    events = ("finished_at", "processed_at", "created_at")
+    seen, *happened = collected(
+        frame.select(SEEN_AT.max().alias("seen"), *(nw.col(name).max() for name in events))
+    ).row(0)
+    newest = max((moment for moment in (seen, *happened) if moment), default=None)
+    return seen, epoch_ms(newest or EPOCH) + 1
 
 
 def _stretch(asked: Asked, start: Any, newest: int) -> tuple[Asked, Stretch]:
@@ -138,7 +152,7 @@ def _spans(runs: Any, names: list[str], place: Place, seen: datetime | None, new
         )
     )
     enter, leave, last, at = (pl.col(name).to_physical() for name in instants)
-    last = pl.when(last == epoch_ms(seen or EPOCH)).then(newest).otherwise(last)
+    last = pl.when(last >= epoch_ms(seen or EPOCH)).then(newest).otherwise(last)
     # One that left before it came, by a difference of clocks or because someone promoted it, came when it left.
     came = pl.when(_IS_LEFT).then(pl.min_horizontal(enter, leave)).when(_IS_OPEN).then(enter).otherwise(at)
     left = pl.when(_IS_LEFT).then(leave).when(_IS_OPEN).then(pl.max_horizontal(enter, last)).otherwise(at)

@@ -9,6 +9,7 @@ import polars as pl
 
 from jobstats.analysis.asking import (
     STARTED,
+    TOLD,
     WAITING,
     as_of,
     ask,
@@ -145,7 +146,7 @@ def _runs(frame: Any, objective: Objective, moment: datetime | None) -> pl.DataF
     now = (0 if moment is None else epoch_ms(moment)) - (length_ms(str(objective.within), "within") if at is DUE else 0)
     kinds = nw.col("connector").is_in(objective.connector) if objective.connector else ~nw.col("created_at").is_null()
     asked = ask(
-        frame, where=kinds, at=at, taken=(), by=objective.by, every=None, since=None, until=None, no_clock=_NO_CLOCK
+        frame, where=kinds, at=at, taken=COUNTS, by=objective.by, every=None, since=None, until=None, no_clock=_NO_CLOCK
     )
     runs = asked.runs.with_columns(_ago=now - at_ms(asked.runs))
     is_within = (nw.col("_ago") >= 0) & (nw.col("_ago") < objective.window_ms)
@@ -169,7 +170,7 @@ def _starts(objective: Objective) -> tuple[Any, ...]:
     good = STARTED & ~wait.is_null() & (wait <= within)
     late = STARTED & ~wait.is_null() & is_exact & (wait > within)
     has_waited = nw.col("observed_at") > nw.col("eligible_at") + nw.lit(timedelta(milliseconds=within))
-    bad = late | (WAITING & is_due & has_waited)
+    bad = late | (WAITING & is_due & TOLD & has_waited)
     return DUE, good, bad, (STARTED | WAITING) & ~good & ~bad
 
 

@@ -248,9 +248,9 @@ def column(
     frame: pl.DataFrame, y: alt.Y, field: str, heading: str = "", style: str = "text", step: int = ROW
 ) -> alt.Chart:
     """Text beside each row of a chart, under a heading: values are read, not guessed from marks."""
-    shown = [name for name in frame.columns if name in (field, "label", "rank", "place")]
+    shown = frame.select(dict.fromkeys([field, str(y.shorthand).partition(":")[0], "rank"]))
     return (
-        alt.Chart(data(frame.select(shown)), title=alt.TitleParams(heading, style=QUIET, fontSize=11, fontWeight="normal", offset=4))
+        alt.Chart(data(shown), title=alt.TitleParams(heading, style=QUIET, fontSize=11, fontWeight="normal", offset=4))
         .mark_text(align="left", style=style)
         .encode(y.copy().axis(None), text=f"{field}:N", x=alt.value(0))
         .properties(width=text_width([heading, *frame[field]]), height=alt.Step(step))

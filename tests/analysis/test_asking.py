@@ -20,6 +20,8 @@ WINDOWED_BY = {
     js.failure_reasons: ("finished_at", "processed_at", "created_at"),
 }
 ANALYSES = tuple(WINDOWED_BY)
+WINDOWED = (js.attempts, js.backlog, js.concurrency, js.schedule_adherence)
+"""Others with ``by`` and ``every``, whose rows are of another kind."""
 
 
 @pytest.mark.parametrize("analysis", ANALYSES)
@@ -86,6 +88,47 @@ def test_a_column_of_the_callers_own_may_be_called_anything_else(dump):
     table = dump.jobs.with_columns(n_x=pl.lit("text"), bucket_=pl.lit(1))
     for analysis in ANALYSES:
         assert analysis(table, by=["n_x", "bucket_"], every="1m")["n_x"].unique().to_list() == ["text"]
+
+
+def test_a_group_of_the_callers_own_that_has_no_value_has_none_in_the_answer(dump):
+    is_here = pl.col("connector") == "Gmail"
+    table = dump.jobs.with_columns(n_x=pl.when(is_here).then(pl.lit("text")))
+    for analysis in (*ANALYSES, *WINDOWED):
+        assert set(analysis(table, by="n_x")["n_x"]) == {"text", None}
+
+
+@pytest.mark.parametrize("name", ["_all", "_at", "_group", "_cell"])
+def test_names_that_are_kept_for_the_analyses_are_refused_and_may_be_elsewhere(dump, name):
+    table = dump.jobs.with_columns(pl.lit("text").alias(name))
+    for analysis in (*ANALYSES, *WINDOWED):
+        with pytest.raises(js.ArgumentError, match=f"by names '{name}'.*rename yours"):
+            analysis(table, by=name)
+    for analysis in (js.queue_latency, *WINDOWED):
+        assert_frame_equal(analysis(table, by="connector"), analysis(dump.jobs, by="connector"))
+
+
+def test_other_columns_do_no_harm_whatever_they_are_called(dump):
+    names = ("n", "x", "value", "_ago", "_side", "_time", "_length", "_ms", "_connector", "n_bad")
+    table = dump.jobs.with_columns(pl.lit("text").alias(name) for name in names)
+    objective = js.Objective(name="start", kind="start", target=0.9, within="5s", by="connector")
+    assert_frame_equal(js.drivers(table), js.drivers(dump.jobs))
+    assert_frame_equal(js.slo(table, objective), js.slo(dump.jobs, objective))
+    window = {"since": "2m", "baseline": "2m", "by": "schedule_type"}
+    assert_frame_equal(js.compare(table, **window), js.compare(dump.jobs, **window))
+    for ask in (
+        lambda: js.drivers(table, columns="n"),
+        lambda: js.compare(table, since="2m", baseline="2m", by="x"),
+        lambda: js.slo(table, objective.model_copy(update={"by": ("n_bad",)})),
+    ):
+        with pytest.raises(js.ArgumentError, match="rename yours"):
+            ask()
+
+
+@pytest.mark.parametrize("analysis", [js.queue_latency, *WINDOWED, js.fires, js.stuck, js.freshness, js.drivers])
+def test_pandas_makes_floats_of_whole_numbers_and_is_asked_the_same(dump, analysis):
+    answer = pl.from_pandas(analysis(dump.jobs.to_pandas()))
+    expected = analysis(dump.jobs)
+    assert_frame_equal(answer.cast(dict(expected.schema)), expected)
 
 
 def test_frames_in_memory_of_other_libraries_are_asked_the_same(dump):
@@ -293,3 +336,21 @@ def test_windows_are_compared_hour_by_hour(dump):
     hours = dump.jobs["eligible_at"].dt.hour().cast(pl.Int64)
     assert set(answer["hour"]) <= set(hours)
     assert js.attempts(dump.jobs, by="weekday")["weekday"].unique().to_list() == [1]
+
+
+def test_the_time_of_a_file_that_was_copied_is_not_when_its_runs_were_seen(dump, engine, as_polars):
+    later = pl.col("observed_at") + pl.duration(days=5)
+    table = engine(dump.jobs.with_columns(observed_at=later, observed_at_source=pl.lit("file_mtime")))
+    objective = js.Objective(name="start", kind="start", target=0.9, within="5s")
+    true = js.slo(dump.jobs, objective).row(0, named=True)
+    found = as_polars(js.slo(table, objective)).row(0, named=True)
+    assert (found["n_bad"], found["verdict"]) == (true["n_bad"], true["verdict"])
+    waits = as_polars(js.queue_latency(table, q=[0.9], censored=True)).row(0, named=True)
+    assert waits["n_waiting"] == 47  # 46 by the time it was read; one is due a moment later, and no longer delayed
+    assert waits["max_ms"] < 60_000
+    queue = as_polars(js.backlog(table)).row(0, named=True)
+    assert (queue["max_waiting"], queue["n_unseen"]) == (135, 0)
+    assert queue["oldest_wait_ms"] < 60_000
+    statuses = [as_polars(js.freshness(jobs))["status"].to_list() for jobs in (table, engine(dump.jobs))]
+    assert statuses[0] == statuses[1]
+    assert as_polars(js.queue_latency(table, since="1m"))["n"][0] > 0

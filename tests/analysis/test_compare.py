@@ -195,3 +195,8 @@ def test_wrong_arguments_are_named(eight, arguments, message):
         js.compare(eight, **arguments)
     with pytest.raises(js.ArgumentError, match="of the same kind"):
         js.compare(eight, baseline=js.relation(eight))
+
+
+def test_no_quantile_is_refused(eight):
+    with pytest.raises(js.ArgumentError, match="at least one"):
+        js.compare(eight, since="1h", baseline="1h", q=[])
