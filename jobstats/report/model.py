@@ -1,6 +1,6 @@
 """What a report says, before it is a page, a mail or a file: every format is written from this, and adds no number.
 
-The model is published: ``report.json`` is its dump, ``jobstats report --schema`` its JSON Schema. A reader of an older
+The model is published: ``report.json`` is its dump, ``docs/report.schema.json`` its JSON Schema. A reader of an older
 report ignores what it does not know; ``schema_version`` grows when a field changes its meaning or goes.
 """
 
