@@ -145,12 +145,12 @@ def report(
     from jobstats.report.nightly import Wanted, run
     from jobstats.report.summary import summary
 
+    terminal.use(log)
     _require(source)
     gates, formats = _listed(fail_on), _listed(format)
     check(gates)
     if "slo" in gates and slo is None:
         raise ArgumentError("--fail-on slo needs objectives; pass a file of them with --slo")
-    terminal.use(log)
     wanted = Wanted(source, out, since, until, slo, rules, compare, formats, charts == "live", keep, force, title)
     done = run(wanted, lambda: _read(source), terminal.say)
     if done.is_new:
@@ -158,7 +158,10 @@ def report(
     reasons = failed(done.report, gates)
     for reason in reasons:
         terminal.say(f"gate not passed: {reason}", event="gate", level="error")
-    print(done.folder / f"report.{'html' if 'html' in formats else 'json'}")
+    path = done.folder / f"report.{'html' if 'html' in formats else 'json'}"
+    if log == "json":
+        terminal.say(str(path), event="published" if done.is_new else "up to date")
+    print(path)
     return GATE if reasons else 0
 
 

@@ -24,8 +24,10 @@ VOCABULARY = {
     "catalog",
     "columns",
     "of",
-    "within",
+    "live",
     "most",
+    "runs",
+    "within",
 }
 FUNCTIONS = [name for name in js.__all__ if inspect.isfunction(getattr(js, name))]
 

@@ -31,7 +31,7 @@ class _Check(NamedTuple):
     message: str
 
 
-def quality(jobs: Any, rejects: pl.DataFrame | None = None, *, rules: Rules = None) -> pl.DataFrame:
+def quality(jobs: Any, rejects: pl.DataFrame | None = None, *, rules: Rules = None, runs: Any = None) -> pl.DataFrame:
     """What this data can and cannot tell: every limit found, most severe first, in a plain sentence each.
 
     Args:
@@ -39,6 +39,8 @@ def quality(jobs: Any, rejects: pl.DataFrame | None = None, *, rules: Rules = No
             which lists were cut off, how often the queue was looked at, or what was there twice.
         rejects: The rejects of the same load.
         rules: Rules of failure reasons: see :func:`jobstats.reasons.ruleset`.
+        runs: The history of the same jobs, where it is at hand: what is asked of runs is then asked of it, and of the
+            jobs only what records say themselves, which of a large store takes a fraction of the time.
 
     Returns:
         ``check`` (its name), ``severity`` (error: a figure cannot be had; warning: it may be biased; note: good to
@@ -54,14 +56,15 @@ def quality(jobs: Any, rejects: pl.DataFrame | None = None, *, rules: Rules = No
     ('outcomes_missing', 'error')
     """
     frame = opened(jobs)
-    counts = _counts(frame)
+    told = frame if runs is None else opened(runs)
+    counts = _counts(frame, told)
     n_rejects = 0 if rejects is None else len(rejects)
     estimable = is_estimable(counts["completed"], counts["ended"], counts["open"])
     checks = (
         *_coverage(counts, estimable),
-        *([] if "n_observations" in frame.collect_schema().names() else _series(counts, frame)),
+        *([] if "n_observations" in frame.collect_schema().names() else _series(counts, frame, told)),
         *_doubts(counts, estimable),
-        _unknown(frame, counts["failed"], rules),
+        _unknown(told, counts["failed"], rules),
         _rejects(counts, n_rejects),
     )
     rows = [(c.name, _severity(c), c.n, c.n / c.of if c.of else None, c.message) for c in checks if c.n]
@@ -73,7 +76,8 @@ def _severity(check: _Check) -> str:
     return "note" if check.severity == "warning" and check.n < _FEW * check.of else check.severity
 
 
-def _counts(frame: Any) -> dict[str, int]:
+def _counts(frame: Any, told: Any) -> dict[str, int]:
+    """Of records and of runs. What a record says itself is there without working out what happened when."""
     latest, ended = nw.col("is_latest"), nw.col("is_ended")
     grade = nw.col("queue_latency_quality")
     conditions = {
@@ -83,13 +87,12 @@ def _counts(frame: Any) -> dict[str, int]:
         "completed": latest & (nw.col("state") == "completed"),
         "failed": latest & (nw.col("state") == "failed"),
         "open": latest & STARTED & ~ended,
-        "repeated": ~latest,
         "waiting": latest & WAITING,
         "undue": latest & STARTED & (grade == "unknown"),
         "bounded": latest & STARTED & (grade == "upper_bound"),
         "gaps": latest & (grade == "gap_or_late"),
         "last_attempt": latest & (grade == "last_attempt_only"),
-        "torn": nw.col("is_torn"),
+        "torn": latest & nw.col("is_torn"),
         "skewed": latest & nw.col("is_clock_skewed"),
         "rerun": latest & nw.col("is_rerun_suspected"),
         "wordless": latest
@@ -97,13 +100,16 @@ def _counts(frame: Any) -> dict[str, int]:
         & (nw.col("failed_reason").is_null() | nw.col("failed_reason").str.strip_chars().is_in(WORDLESS)),
         "states": latest & ~nw.col("state").is_in(STATES),
         "types": latest & ~nw.col("schedule_type").is_in(SCHEDULE_TYPES),
+    }
+    if "ended_before_at" in told.collect_schema().names():
+        conditions["ended_unseen"] = ~nw.col("ended_before_at").is_null()
+    records = {
+        "records": nw.lit(1) == 1,
         "undated": nw.col("observed_at").is_null(),
         "by_mtime": nw.col("observed_at_source") == "file_mtime",
     }
-    if "ended_before_at" in frame.collect_schema().names():
-        conditions["ended_unseen"] = ~nw.col("ended_before_at").is_null()
-    counts = counted(frame, conditions)
-    return counts | {"records": counts["runs"] + counts["repeated"]}
+    counts = counted(told, conditions) | counted(frame, records)
+    return counts | {"repeated": counts["records"] - counts["runs"]}
 
 
 def _coverage(counts: dict[str, int], estimable: bool) -> list[_Check]:
@@ -129,7 +135,7 @@ def _coverage(counts: dict[str, int], estimable: bool) -> list[_Check]:
     ]
 
 
-def _series(counts: dict[str, int], frame: Any) -> list[_Check]:
+def _series(counts: dict[str, int], frame: Any, told: Any) -> list[_Check]:
     """What only observations show, and a history of them no longer does."""
     # Reduced twice where the data is: there may be more lists than fit in memory.
     lists = (
@@ -158,7 +164,7 @@ def _series(counts: dict[str, int], frame: Any) -> list[_Check]:
     names = ", ".join(kinds.filter(pl.col("capped") > 0)["connector"].drop_nulls().unique().sort().head(5))
     records = counts["records"]
     return [
-        _gaps(frame),
+        _gaps(frame, told),
         _retention(counts),
         _Check(
             "duplicates",
@@ -192,9 +198,9 @@ def _retention(counts: dict[str, int]) -> _Check:
     )
 
 
-def _gaps(frame: Any) -> _Check:
+def _gaps(frame: Any, told: Any) -> _Check:
     """Looks at a queue that lie further apart than the runs of one of its schedules."""
-    fired = frame.filter(~nw.col("iteration_at").is_null()).select("org_id", "schedule_key", "iteration_at").unique()
+    fired = told.filter(~nw.col("iteration_at").is_null()).select("org_id", "schedule_key", "iteration_at").unique()
     seen = frame.filter(~nw.col("observed_at").is_null()).select("org_id", "observed_at").unique()
     spacing = pl.col("iteration_at").diff().over("org_id", "schedule_key")
     shortest = (
@@ -302,8 +308,8 @@ def _doubts(counts: dict[str, int], estimable: bool) -> list[_Check]:
             "torn",
             "note",
             "torn",
-            records,
-            "records were read while they changed: their state contradicts their other fields.",
+            runs,
+            "runs were last read while they changed: their state contradicts their other fields.",
         ),
         check("no_reason", "note", "wordless", counts["failed"], "failed runs carry no reason."),
         check("unknown_state", "note", "states", runs, "runs have a state that is not known."),

@@ -248,9 +248,10 @@ def column(
     frame: pl.DataFrame, y: alt.Y, field: str, heading: str = "", style: str = "text", step: int = ROW
 ) -> alt.Chart:
     """Text beside each row of a chart, under a heading: values are read, not guessed from marks."""
-    shown = frame.select(dict.fromkeys([field, str(y.shorthand).partition(":")[0], "rank"]))
+    words = alt.TitleParams(heading, style=QUIET, fontSize=11, fontWeight="normal", offset=4)
+    shown = frame.select(sorted({field, str(y.shorthand).partition(":")[0], "rank"}))
     return (
-        alt.Chart(data(shown), title=alt.TitleParams(heading, style=QUIET, fontSize=11, fontWeight="normal", offset=4))
+        alt.Chart(data(shown), title=words)
         .mark_text(align="left", style=style)
         .encode(y.copy().axis(None), text=f"{field}:N", x=alt.value(0))
         .properties(width=text_width([heading, *frame[field]]), height=alt.Step(step))

@@ -1,7 +1,7 @@
 """From jobs to a report: all analyses of the period, what they come to, and what has changed."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from jobstats.analysis.quality import quality
 from jobstats.errors import ArgumentError
 from jobstats.history import history, is_history
 from jobstats.moments import Moment
-from jobstats.objectives import Objective, Objectives, as_objectives
+from jobstats.objectives import Objectives, as_objectives
 from jobstats.parquet import sink
 from jobstats.reasons import Rules, ruleset
 from jobstats.report import changes, sentences
@@ -34,6 +34,8 @@ from jobstats.report.model import (
     Status,
     Verdict,
 )
+from jobstats.report.reach import reach
+from jobstats.table import RECORD_SCHEMA, SCHEMA
 from jobstats.wording import plural, safe
 
 _MESSAGE_CHARACTERS = 500
@@ -82,13 +84,32 @@ def build(
         ArgumentError: A time that cannot be read, an objective or a rule that is wrong.
     """
     known, wanted = ruleset(rules), as_objectives(objectives)
-    findings = quality(jobs, rejects, rules=known)
+    now = as_of(opened(jobs))
+    begin, end = periods.cut(since, until, now)
+    reached = None
+    if not is_history(jobs):
+        within = reach(jobs.lazy(), begin, end or now, wanted)
+        jobs, reached = (within.jobs.collect() if isinstance(jobs, pl.DataFrame) else within.jobs), within.since
     with ExitStack() as stack:
         runs = _history(jobs, stack)
-        if not is_history(jobs):
-            inferred = quality(runs, rules=known).filter(pl.col("check") == "ends_inferred")
-            findings = pl.concat([findings, inferred])
-        asking = _asking(jobs, runs, since, until, wanted, known)
+        findings = quality(_timeless(jobs), rejects, rules=known, runs=runs)
+        recent = _recent(runs, begin, end or now)
+        first, last = begin or _happened(recent)[0], end or _happened(recent)[1]
+        asking = Asking(
+            runs=runs,
+            recent=recent,
+            observations=_observations(jobs, runs),
+            reached=reached,
+            now=now,
+            since=begin,
+            until=end,
+            # What is stale or stuck at a moment that nobody has seen yet, nobody knows.
+            judged=None if until is None or (now and end and end > now) else end,
+            every=periods.every(first, last),
+            baseline=periods.baseline(begin, end or now),
+            objectives=wanted,
+            rules=known,
+        )
         return _composed(asking, findings, previous, told)
 
 
@@ -96,39 +117,21 @@ def _history(jobs: pl.DataFrame | pl.LazyFrame, stack: ExitStack) -> pl.DataFram
     """A row a run: in memory where the observations are, else in a file, which analyses read a column at a time."""
     if is_history(jobs):
         return jobs
+    jobs = _timeless(jobs)
     if isinstance(jobs, pl.DataFrame):
-        runs: pl.DataFrame = history(jobs.lazy()).collect()
-        return runs
+        return history(jobs)
     folder = stack.enter_context(TemporaryDirectory(prefix="jobstats-"))
     file = Path(folder) / "runs.parquet"
     sink(history(jobs), file)
     return pl.scan_parquet(file)
 
 
-def _asking(
-    jobs: Any,
-    runs: pl.DataFrame | pl.LazyFrame,
-    since: Moment,
-    until: Moment,
-    objectives: Sequence[Objective],
-    rules: Any,
-) -> Asking:
-    now = as_of(opened(runs))
-    begin, end = periods.cut(since, until, now)
-    recent = _recent(runs, begin, end or now)
-    first, last = begin or _happened(recent)[0], end or _happened(recent)[1]
-    return Asking(
-        runs=runs,
-        recent=recent,
-        observations=jobs,
-        since=begin,
-        until=end,
-        judged=None if until is None else end,
-        every=periods.every(first, last),
-        baseline=periods.baseline(begin, end or now),
-        objectives=objectives,
-        rules=rules,
-    )
+def _timeless(jobs: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | pl.LazyFrame:
+    """Observations as a jobs table: of those that a report reaches nothing is concluded yet, nor asked."""
+    lacking = [
+        pl.lit(None, dtype).alias(name) for name, dtype in SCHEMA.items() if name not in jobs.lazy().collect_schema()
+    ]
+    return jobs.with_columns(lacking)
 
 
 def _recent(runs: pl.DataFrame | pl.LazyFrame, begin: datetime | None, end: datetime | None) -> pl.DataFrame:
@@ -139,6 +142,15 @@ def _recent(runs: pl.DataFrame | pl.LazyFrame, begin: datetime | None, end: date
         times = ("created_at", "eligible_at", "started_at", "finished_at", "ended_before_at")
         frame = frame.filter(pl.any_horizontal(pl.col(times) >= earliest) | ~pl.col("is_ended"))
     return frame.collect(engine="streaming")
+
+
+def _observations(jobs: pl.DataFrame | pl.LazyFrame, runs: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
+    """All runs, and of those at work what was seen of them earlier, which tells whether they go on."""
+    active = pl.col("state") == "active"
+    ids = runs.lazy().filter(active).select("job_id").drop_nulls().unique().collect(engine="streaming").to_series()
+    earlier = jobs.lazy().select(RECORD_SCHEMA.names()).filter(pl.col("job_id").is_in(ids.implode()))
+    seen = earlier.with_columns(is_latest=pl.lit(value=False)).collect(engine="streaming")
+    return pl.concat([runs.lazy(), seen.lazy()], how="diagonal")
 
 
 def _happened(recent: pl.DataFrame) -> tuple[datetime | None, datetime | None]:
@@ -170,7 +182,7 @@ def _composed(asking: Asking, findings: pl.DataFrame, earlier: Callable[[Period]
         title=safe(told.title, 120),
         period=period,
         population=_population(asking),
-        verdict=_verdict(results, wanting, len(stale), changed, limits),
+        verdict=_verdict(results, changes.counts(frames["reasons"], len(stale), frames["stuck"]), changed, limits),
         objectives=results,
         figures=numbers,
         changes=changed,
@@ -212,7 +224,8 @@ def _period(asking: Asking) -> Period:
         until=asking.until,
         first=first,
         last=last,
-        observed=as_of(opened(asking.runs)),
+        observed=asking.now,
+        reached=asking.reached,
         every=asking.every,
     )
 
@@ -250,7 +263,7 @@ def _previous(previous: Report | None) -> Previous | None:
     return Previous(key=previous.provenance.key, since=span.since, until=span.until, observed=span.observed)
 
 
-def _verdict(results: Any, wanting: Any, n_stale: int, changed: Any, limits: Any) -> Verdict:
+def _verdict(results: Any, news: dict[str, int], changed: Any, limits: Any) -> Verdict:
     """The worst that holds: an objective breached, something new or broken, a limit that hides how runs end."""
     parts: list[str] = []
     breached = [result for result in results if result.verdict == "breached"]
@@ -260,9 +273,7 @@ def _verdict(results: Any, wanting: Any, n_stale: int, changed: Any, limits: Any
         counts = [(breached, "breached"), (at_risk, "at risk"), (unjudged, "cannot be judged")]
         words = ", ".join(f"{len(found)} {what}" for found, what in counts if found) or "all met"
         parts.append(f"{plural(len(results), 'objective')}: {words}")
-    new, stuck = (sum(item.kind == kind for item in wanting) for kind in ("cause", "stuck"))
-    news = ((new, "new cause"), (n_stale, "stale connector"), (stuck, "stuck run"))
-    parts += [plural(n, noun) for n, noun in news if n]
+    parts += [plural(n, noun) for noun, n in news.items() if n]
     if n := sum(change.direction == "worse" for change in changed):
         parts.append(f"{plural(n, 'change')} for the worse")
     hidden = [limit for limit in limits if limit.severity == "error"]
@@ -272,7 +283,7 @@ def _verdict(results: Any, wanting: Any, n_stale: int, changed: Any, limits: Any
         "bad"
         if breached
         else "caution"
-        if at_risk or wanting or any(change.direction == "worse" for change in changed)
+        if at_risk or any(news.values()) or any(change.direction == "worse" for change in changed)
         else "unknown"
         if hidden or unjudged
         else "good"

@@ -137,6 +137,16 @@ def attention(reasons: pl.DataFrame, freshness: pl.DataFrame, stuck: pl.DataFram
     return tuple(found)
 
 
+def counts(reasons: pl.DataFrame, n_stale: int, stuck: pl.DataFrame) -> dict[str, int]:
+    """How many causes, connectors and runs there are to look at, of which a report names the first."""
+    new = pl.col("change") == "new" if "change" in reasons.columns else pl.lit(value=False)
+    return {
+        "new cause": reasons.filter(new, pl.col("n") + pl.col("n_retrying") > 0).height,
+        "stale connector": n_stale,
+        "stuck run": stuck.filter(pl.col("kind") != "unjudged").height,
+    }
+
+
 def _how_stuck(row: dict[str, object]) -> str:
     age = duration(float(str(row["age_ms"])))
     if row["kind"] == "lost_worker":

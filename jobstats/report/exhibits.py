@@ -40,6 +40,9 @@ class Asking(NamedTuple):
     """Those that matter for the period and the window of the same length before it."""
     observations: Any
     """What progress is seen in."""
+    reached: datetime | None
+    """Where the observations begin that all of this rests on, but for what must not be forgotten."""
+    now: datetime | None
     since: datetime | None
     until: datetime | None
     judged: datetime | None

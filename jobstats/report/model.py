@@ -30,6 +30,8 @@ class Period(_Part):
     last: datetime | None
     observed: datetime | None
     """The newest observation: the "now" of the data."""
+    reached: datetime | None = None
+    """Observations before this were left out, but for what bears on the period; null where all were looked at."""
     every: str
     """Length of the windows in charts over time."""
 

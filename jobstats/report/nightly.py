@@ -70,7 +70,7 @@ def run(wanted: Wanted, read: Read, told: Callable[[str], object]) -> publishing
         def previous(period: Period) -> Report | None:
             if wanted.compare != PREVIOUS:
                 return named
-            return publishing.before(publishing.editions(out), period.until, period.observed)
+            return publishing.before(publishing.editions(out), safe(wanted.title, 120), period)
 
         built = _built(wanted, jobs, rejects, previous, key)
         folder = publishing.publish(built, out, wanted.formats, live=wanted.live, keep=wanted.keep, told=told)

@@ -23,7 +23,7 @@ from jobstats.parquet import replace_file
 from jobstats.report.building import Built, read_report
 from jobstats.report.formats import write
 from jobstats.report.index import index
-from jobstats.report.model import Report
+from jobstats.report.model import Period, Report
 from jobstats.spool import writing
 
 _FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}_[0-9a-f]{8}")
@@ -111,11 +111,22 @@ def editions(out: Path) -> list[Edition]:
     return sorted(found, key=lambda edition: edition.age)
 
 
-def before(found: Sequence[Edition], until: datetime | None, observed: datetime | None) -> Report | None:
-    """The newest of the reports that are older than one of this period and observation."""
-    age = (until or observed or _FAR, observed or _FAR)
-    older = [edition for edition in found if edition.age[:2] < age]
-    return older[-1].report if older else None
+def before(found: Sequence[Edition], title: str, period: Period) -> Report | None:
+    """The newest of the reports that are older than one of this period, and can be compared with it.
+
+    Those of another title or another length of time are of something else.
+    """
+    age = (period.until or period.observed or _FAR, period.observed or _FAR)
+    older = [
+        edition.report
+        for edition in found
+        if edition.age[:2] < age and edition.report.title == title and _length(edition.report.period) == _length(period)
+    ]
+    return older[-1] if older else None
+
+
+def _length(period: Period) -> timedelta | None:
+    return period.until - period.since if period.since and period.until else None
 
 
 def standing(out: Path, key: str) -> Edition | None:
