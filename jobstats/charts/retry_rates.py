@@ -104,7 +104,7 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
             shape=alt.Shape(
                 "measure:N",
                 scale=alt.Scale(domain=[word for word, _ in _SHOWN.values()], range=["circle", "diamond"]),
-                legend=None,
+                legend=alt.Legend(title=None),
             ),
         )
         layers = [intervals, points] if is_estimable else [intervals]
@@ -195,4 +195,9 @@ def _panel(long: pl.DataFrame, name: str, is_estimable: bool, tz: str, *, is_sma
         layers.insert(0, solid.mark_area(color=colour, opacity=0.2).encode(alt.Y("low:Q", axis=axis), alt.Y2("high:Q")))
         faint = base.transform_filter(f"!({is_solid})").mark_point(filled=True, color=colour, size=20, opacity=0.35)
         layers.append(faint.encode(rate))
+        # What draws nothing would have no extent, of which Vega warns.
+        is_drawn = (pl.col("measure") == word) & pl.col("rate").is_not_null()
+        n_solid = long.filter(is_drawn & (pl.col("n") >= theme.FEW_RUNS)).height
+        n_faint = long.filter(is_drawn & (pl.col("n") < theme.FEW_RUNS)).height
+        layers = layers[: 3 if n_solid else 0] + layers[3 if n_faint or not n_solid else 4 :]
     return alt.layer(*layers).properties(width=200 if is_small else 680, height=100 if is_small else 130)

@@ -19,13 +19,15 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _GEOMETRY = ("d", "transform", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "width", "height", "points")
 _NOISE = ("class", "role", "aria-roledescription", "aria-hidden", "pointer-events", "font-family", "style", "version")
 _DEFAULTS = {"opacity": "1", "stroke-opacity": "1", "fill-opacity": "1", "stroke-width": "1", "text-anchor": "start"}
+_OF_MANY = ("line mark", "area mark")
+"""They would say the first of their values, wherever the pointer is."""
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?|-?\d+e-?\d+")
 _SCALE = 2
 
 
 def drawn(exhibit: Exhibit, frame: pl.DataFrame) -> alt.TopLevelMixin | None:
     """The chart of an exhibit; None where there is nothing to draw."""
-    if exhibit.chart is None or not hasattr(charts, exhibit.chart):  # TEMPORARY
+    if exhibit.chart is None:
         return None
     chart: alt.TopLevelMixin = getattr(charts, exhibit.chart)(frame)
     return chart
@@ -34,16 +36,37 @@ def drawn(exhibit: Exhibit, frame: pl.DataFrame) -> alt.TopLevelMixin | None:
 def spec(chart: alt.TopLevelMixin, mode: Mode = "light") -> str:
     """The Vega-Lite specification of a chart in the look of jobstats, as JSON."""
     with alt.theme.enable("jobstats", mode=mode):
-        return chart.to_json(indent=None)
+        whole = chart.to_dict()
+    _speak(whole)
+    return json.dumps(whole, separators=(",", ":"), ensure_ascii=False)
 
 
-def themes() -> str:
-    """The looks of live charts, as JSON: they are drawn again when the reader turns the light off."""
-    found = {}
-    for mode in ("light", "dark"):
-        with alt.theme.enable("jobstats", mode=mode):
-            found[mode] = alt.theme.get()()["config"]  # type: ignore[misc]
-    return json.dumps(found, separators=(",", ":"))
+def _speak(node: Any) -> None:
+    """Let marks say what their tooltips say; Vega-Lite would add every field it draws, by the name it has inside."""
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for part in list(inner):
+        _speak(part)
+    if isinstance(node, dict) and isinstance(tooltips := node.get("encoding", {}).get("tooltip"), list):
+        said = " + '; ' + ".join(
+            f"{json.dumps(tooltip.get('title', tooltip['field']) + ': ')} + {_value(tooltip)}" for tooltip in tooltips
+        )
+        node["encoding"]["description"] = {"value": {"expr": said}}
+
+
+def _value(tooltip: dict[str, Any]) -> str:
+    """An expression of Vega for what a tooltip shows of a field. Every time is UTC."""
+    field = f"datum[{json.dumps(tooltip['field'])}]"
+    if tooltip["type"] == "temporal":
+        return f"utcFormat({field}, '%b %d, %Y %H:%M:%S')"
+    if tooltip["type"] == "quantitative":
+        return f"(isValid({field}) ? format({field}, {json.dumps(tooltip.get('format', ''))}) : 'unknown')"
+    return field
+
+
+def theme() -> str:
+    """The look of live charts, as JSON: they take their colours from the page, as drawings do."""
+    with alt.theme.enable("jobstats", mode="auto"):
+        return json.dumps(alt.theme.get()()["config"], separators=(",", ":"))  # type: ignore[misc]
 
 
 def png(chart: alt.TopLevelMixin) -> bytes:
@@ -76,7 +99,8 @@ def _slimmed(node: ET.Element) -> None:
         else:
             _slimmed(child)
     label = node.attrib.pop("aria-label", None)
-    if label and node.attrib.get("role") == "graphics-symbol" and node.tag != f"{_SVG}g":
+    is_one = node.tag != f"{_SVG}g" and node.attrib.get("aria-roledescription") not in _OF_MANY
+    if label and is_one and node.attrib.get("role") == "graphics-symbol":
         node.set("data-t", label)
     for key in _NOISE:
         node.attrib.pop(key, None)

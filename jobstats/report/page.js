@@ -1,14 +1,11 @@
 (() => {
   "use strict";
   const root = document.documentElement, light = document.getElementById("light"), modes = ["auto", "light", "dark"];
-  const isDark = () => root.dataset.light === "dark" || (!root.dataset.light && matchMedia("(prefers-color-scheme: dark)").matches);
-  let redraw = () => {};
   light.hidden = false;
   light.addEventListener("click", () => {
     const mode = modes[(modes.indexOf(root.dataset.light || "auto") + 1) % 3];
     if (mode === "auto") delete root.dataset.light; else root.dataset.light = mode;
-    light.textContent = "Light: " + mode;
-    redraw();
+    light.textContent = "Theme: " + mode;
   });
 
   const tip = document.createElement("div");
@@ -34,24 +31,19 @@
     const script = document.createElement("script");
     script.textContent = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
     document.head.append(script);
-    const themes = JSON.parse(document.getElementById("themes").textContent);
-    const charts = document.querySelectorAll("script[data-chart]");
-    const views = new Map();
-    redraw = async () => {
-      for (const chart of charts) {
-        const place = document.getElementById(chart.dataset.chart), spec = JSON.parse(chart.textContent);
-        const options = {
-          mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false, hover: false,
-          tooltip: {disableDefaultStyle: true}, config: themes[isDark() ? "dark" : "light"]
-        };
-        if (views.has(place)) views.get(place).finalize();
-        place.replaceChildren();
-        views.set(place, await vegaEmbed(place, spec, options));
-      }
-      live.textContent = "Charts are live";
-      window.jobstatsViews = [...views.values()].map(view => view.view);
-    };
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
-    await redraw();
+    const config = JSON.parse(document.getElementById("theme").textContent);
+    const views = [];
+    for (const chart of document.querySelectorAll("script[data-chart]")) {
+      const place = document.getElementById(chart.dataset.chart), spec = JSON.parse(chart.textContent);
+      for (const [name, {names, rows}] of Object.entries(spec.datasets))
+        spec.datasets[name] = rows.map(row => Object.fromEntries(names.map((column, i) => [column, row[i]])));
+      place.replaceChildren();
+      views.push((await vegaEmbed(place, spec, {
+        mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false, hover: false,
+        tooltip: {disableDefaultStyle: true}, config
+      })).view);
+    }
+    window.jobstatsViews = views;
+    live.textContent = "Charts are live";
   });
 })();

@@ -1,10 +1,13 @@
 """A report as one HTML file: no network, a policy that allows nothing else, and readable with scripts blocked."""
 
 import base64
+import csv
 import gzip
 import hashlib
+import io
 import json
 from importlib.resources import files
+from math import isfinite
 from typing import Any, NamedTuple
 
 import jinja2
@@ -15,7 +18,7 @@ from jobstats.report import sparkline
 from jobstats.report.building import Built
 from jobstats.report.cells import heading, moment, said
 from jobstats.report.definitions import DEFINITIONS
-from jobstats.report.drawing import VEGA_LITE, drawn, spec, svg, themes
+from jobstats.report.drawing import VEGA_LITE, drawn, spec, svg, theme
 from jobstats.report.model import Exhibit, Table
 from jobstats.report.words import STATUS_SIGNS, STATUS_WORDS, period_words
 
@@ -49,7 +52,7 @@ def html(built: Built, *, live: bool = False) -> str:
         script=Markup(script),  # noqa: S704  the same
         script_hashes=[_hash(script), *([_hash(vega)] if live else [])],
         vega=_packed(vega) if live else None,
-        themes=Markup(_in_script(themes())) if live else None,  # noqa: S704  escaped
+        theme=Markup(_in_script(theme())) if live else None,  # noqa: S704  escaped
     )
     return page
 
@@ -70,7 +73,36 @@ def _unthemed(text: str) -> str:
     """A specification without its look, which the page gives it when it is drawn."""
     found: dict[str, Any] = json.loads(text)
     found.pop("config", None)
+    kinds: dict[str, dict[str, str]] = {}
+    _take_formats(found, kinds)
+    found["datasets"] = {name: _rows(text, kinds[name]) for name, text in found.get("datasets", {}).items()}
     return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+
+
+def _take_formats(node: Any, kinds: dict[str, dict[str, str]]) -> None:
+    """Data is no CSV any more: Vega compiles code to read it, which the policy of the page does not allow."""
+    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _take_formats(part, kinds)
+    if isinstance(node, dict) and isinstance(data := node.get("data"), dict) and "name" in data and "format" in data:
+        kinds[data["name"]] = data.pop("format").get("parse", {})
+
+
+def _rows(text: str, kinds: dict[str, str]) -> dict[str, Any]:
+    """A table as its names and rows, of which the page makes objects."""
+    names, *rows = csv.reader(io.StringIO(text, newline=""))
+    return {
+        "names": names,
+        "rows": [[_typed(kinds.get(n), v) for n, v in zip(names, row, strict=True)] for row in rows],
+    }
+
+
+def _typed(kind: str | None, value: str) -> str | float | bool | None:
+    if value == "":
+        return None
+    if kind == "number":
+        number = float(value)
+        return int(number) if number.is_integer() else number if isfinite(number) else None
+    return value == "true" if kind == "boolean" else value
 
 
 def _in_script(text: str) -> str:
