@@ -27,6 +27,7 @@ VOCABULARY = {
     "live",
     "most",
     "runs",
+    "slo",
     "within",
 }
 FUNCTIONS = [name for name in js.__all__ if inspect.isfunction(getattr(js, name))]

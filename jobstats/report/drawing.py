@@ -1,13 +1,16 @@
 """Charts as a report needs them: SVG that takes its colours from the page, PNG for mail, specs for live charts."""
 
+import io
 import json
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from typing import Any
 
 import altair as alt
 import polars as pl
 import vl_convert
+from PIL import Image
 
 from jobstats import charts
 from jobstats.charts.theme import Mode
@@ -22,7 +25,9 @@ _DEFAULTS = {"opacity": "1", "stroke-opacity": "1", "fill-opacity": "1", "stroke
 _OF_MANY = ("line mark", "area mark")
 """They would say the first of their values, wherever the pointer is."""
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?|-?\d+e-?\d+")
-_SCALE = 2
+_TEXT = {"font-size": "11px", "fill": "var(--ink)", "font-weight": "normal"}
+"""How most text looks, which the style of the page says once."""
+_SCALE, _COLOURS = 2, 64
 
 
 def drawn(exhibit: Exhibit, frame: pl.DataFrame) -> alt.TopLevelMixin | None:
@@ -63,27 +68,30 @@ def _value(tooltip: dict[str, Any]) -> str:
     return field
 
 
-def theme() -> str:
-    """The look of live charts, as JSON: they take their colours from the page, as drawings do."""
+def theme() -> Any:
+    """The look of live charts: they take their colours from the page, as drawings do."""
     with alt.theme.enable("jobstats", mode="auto"):
-        return json.dumps(alt.theme.get()()["config"], separators=(",", ":"))  # type: ignore[misc]
+        return alt.theme.get()()["config"]  # type: ignore[misc]
 
 
 def png(chart: alt.TopLevelMixin) -> bytes:
-    """A picture, for what shows no SVG."""
-    picture: bytes = vl_convert.vegalite_to_png(spec(chart), vl_version=VEGA_LITE, scale=_SCALE)
-    return picture
+    """A picture, for what shows no SVG; of few colours, as letters should be small."""
+    drawn = Image.open(io.BytesIO(vl_convert.vegalite_to_png(spec(chart), vl_version=VEGA_LITE, scale=_SCALE)))
+    picture = io.BytesIO()
+    drawn.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(picture, "PNG", optimize=True)
+    return picture.getvalue()
 
 
-def svg(chart: alt.TopLevelMixin, name: str) -> str:
+def svg(chart: alt.TopLevelMixin, name: str, tip: Callable[[str], str] = str) -> str:
     """A drawing to be put into a page: half the size, with ids of its own, in the colours of the page.
 
-    What marks say aloud is kept as ``data-t``, for tooltips; the figure around it has a name and a sentence.
+    What marks say aloud is kept as ``data-t``, for tooltips; ``tip`` may put something shorter in its place. The figure
+    around it has a name and a sentence.
     """
     text: str = vl_convert.vegalite_to_svg(spec(chart, "auto"), vl_version=VEGA_LITE)
     ET.register_namespace("", _SVG[1:-1])
     root = ET.fromstring(text)  # noqa: S314  written by vl-convert just now
-    _slimmed(root)
+    _slimmed(root, tip)
     for node in root.iter():
         for key, value in node.attrib.items():
             node.set(key, value if key.startswith("data-") else _named(key, value, name))
@@ -92,19 +100,20 @@ def svg(chart: alt.TopLevelMixin, name: str) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def _slimmed(node: ET.Element) -> None:
+def _slimmed(node: ET.Element, tip: Callable[[str], str]) -> None:
     for child in list(node):
         if _is_invisible(child):
             node.remove(child)
         else:
-            _slimmed(child)
+            _slimmed(child, tip)
     label = node.attrib.pop("aria-label", None)
     is_one = node.tag != f"{_SVG}g" and node.attrib.get("aria-roledescription") not in _OF_MANY
     if label and is_one and node.attrib.get("role") == "graphics-symbol":
-        node.set("data-t", label)
+        node.set("data-t", tip(label))
     for key in _NOISE:
         node.attrib.pop(key, None)
-    for key, value in _DEFAULTS.items():
+    usual = _DEFAULTS | _TEXT if node.tag == f"{_SVG}text" else _DEFAULTS
+    for key, value in usual.items():
         if node.attrib.get(key) == value:
             del node.attrib[key]
     for key in _GEOMETRY:

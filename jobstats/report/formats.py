@@ -50,7 +50,7 @@ def write_report(
     *,
     since: Moment = None,
     until: Moment = None,
-    objectives: Objectives = (),
+    slo: Objectives = (),
     rules: Rules = None,
     live: bool = False,
 ) -> Path:
@@ -64,7 +64,7 @@ def write_report(
         since: Only runs at or after this; a datetime, ISO text or an age. An age in days or weeks is that many whole
             days of UTC, up to the midnight before the newest observation.
         until: Only runs before this.
-        objectives: Service level objectives: a TOML file, an `Objective`, or a list of them.
+        slo: Service level objectives: a TOML file, an `Objective`, or a list of them.
         rules: A file of rules of failure reasons on top of the shipped ones, or a set of rules.
         live: Put a packed copy of Vega into the page, so that charts can be zoomed and asked.
 
@@ -73,7 +73,7 @@ def write_report(
         SourceError: The folder cannot be written.
     """
     jobs, rejects = Loaded.of(loaded)
-    page = html(build(jobs, rejects, since=since, until=until, objectives=objectives, rules=rules), live=live)
+    page = html(build(jobs, rejects, since=since, until=until, objectives=slo, rules=rules), live=live)
     target = Path(out) / "report.html"
     with writing(out):
         replace_file(target, lambda path: Path(path).write_text(page, encoding="utf-8", newline="\n"))

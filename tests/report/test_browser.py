@@ -1,6 +1,8 @@
 """The report as a browser shows it: offline, in both lights, printed, without scripts, with hostile text."""
 
+import base64
 import functools
+import gzip
 import itertools
 import json
 import re
@@ -254,6 +256,12 @@ DRAWN = """() => {
 }"""
 
 
+def told(path: Path) -> list[str]:
+    """What marks of drawings say, by the place that they name."""
+    packed = re.search(r'id="tips">([^<]*)<', path.read_text(encoding="utf-8"))[1]
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
+
+
 def drawn_marks(path: Path) -> list[int]:
     """How many things each static drawing shows; a group's own path is its frame."""
     return [
@@ -267,7 +275,9 @@ def test_live_charts_show_what_the_drawings_show(browser, request, name):
     pages = request.getfixturevalue(name)
     with visiting(browser, pages.live, viewport={"width": 360, "height": 740}) as visit:
         texts = visit.page.eval_on_selector_all(".chart", TEXTS)
-        labels = visit.page.eval_on_selector_all(".chart", LABELS, "data-t")
+        tips = told(pages.live)
+        places = visit.page.eval_on_selector_all(".chart", LABELS, "data-t")
+        labels = [sorted(tips[int(place)] for place in one) for one in places]
         visit.make_live()
         assert visit.page.evaluate("jobstatsViews.length") == pictures(pages) == len(texts) > 5
         assert visit.page.eval_on_selector_all(".chart", TEXTS) == texts

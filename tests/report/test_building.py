@@ -71,13 +71,13 @@ def test_every_exhibit_tells_the_first_rows_of_what_it_draws(built, dump):
     assert set(exhibits) == set(built.frames)
     worst = js.queue_latency(dump.jobs, by="connector").sort("p95_ms", descending=True)
     table = exhibits["latency"].table
-    assert [row[0] for row in table.rows] == worst["connector"].to_list()
-    assert [row[3] for row in table.rows] == worst["p95_ms"].to_list()
+    assert [row[0] for row in table.rows] == worst["connector"].to_list()[:25]
+    assert [row[3] for row in table.rows] == worst["p95_ms"].to_list()[:25]
     assert table.n_rows == len(worst) == 26
     for exhibit in exhibits.values():
         assert exhibit.sentence.endswith(".")
         assert "None" not in exhibit.sentence
-        assert len(exhibit.table.rows) <= 40
+        assert len(exhibit.table.rows) <= 25
 
 
 def test_a_report_is_read_back_as_it_was_written(built, tmp_path):
