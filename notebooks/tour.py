@@ -83,6 +83,44 @@ reasons.select("cause", "category", "n", "n_recovered", "n_connectors", "templat
 js.charts.failure_reasons(reasons)
 
 # %% [markdown]
+# What do the runs that failed have in common? Many values look guilty by chance; a *driver* is surely one.
+
+# %%
+js.charts.drivers(js.drivers(jobs))
+
+# %% [markdown]
+# ## Is it as promised?
+#
+# Objectives are shares that should be good. A group of too few runs is not judged, and neither is what is not known.
+
+# %%
+objectives = [
+    js.Objective(name="In time", kind="start", target=0.95, within="10s", by=["schedule_type"]),
+    js.Objective(name="Succeed", kind="success", target=0.9, by=["schedule_type"]),
+]
+
+# %%
+js.charts.slo(js.slo(jobs, objectives))
+
+# %% [markdown]
+# ## Did schedules fire, and who has not succeeded for too long?
+
+# %%
+js.charts.schedule_adherence(js.schedule_adherence(jobs, by="connector", grace="5s"))
+
+# %%
+js.charts.freshness(js.freshness(jobs))
+
+# %% [markdown]
+# ## How busy was it?
+
+# %%
+js.charts.backlog(js.backlog(jobs, every="5s"))
+
+# %%
+js.charts.timeline(js.timeline(jobs))
+
+# %% [markdown]
 # ## What today's API shows
 #
 # The same questions, asked of what the API answered every nine seconds. It lists no completed jobs, so no rate can be

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_load_then_report_then_query(run, tmp_path):
     assert "4,521 are new, 0 the store held already" in err
     assert "0 are new, 2,302 the store held already" in run("load", POLLS, "--to", tmp_path)[2]
     code, out, err = run("report", tmp_path, "--out", tmp_path / "r", "--since", "2026-11-23T14:00")
-    assert (code, out) == (0, f"{tmp_path}/r/report.html\n")
+    assert (code, Path(out.strip())) == (0, (tmp_path / "r/latest/report.html").resolve())
     assert "Queue latency, median" in err
     code, out, err = run("query", tmp_path, "select count(*) as n from jobs")
     assert (code, out, err) == (0, "n\n4521\n", "")
@@ -50,8 +51,8 @@ def test_a_history_is_written_and_a_store_is_compacted(run, tmp_path, polls):
     assert run("query", tmp_path / "crawls", "show tables")[1].split() == [
         "name", "history", "jobs", "observations", "rejects",
     ]  # fmt: skip
-    reports = [run("report", tmp_path / name, "--out", tmp_path / "out")[2] for name in ("crawls", "runs.parquet")]
-    assert list(reports[0].splitlines()[:8]) == list(reports[1].splitlines()[:8])
+    reports = [run("report", tmp_path / name, "--out", tmp_path / name[:1])[2] for name in ("crawls", "runs.parquet")]
+    assert reports[0].splitlines()[:10] == reports[1].splitlines()[:10]
     assert run("compact", tmp_path / "crawls")[1:] == (f"{tmp_path}/crawls\n", "nothing to merge in 1 files\n")
     run("load", DUMP, "--to", tmp_path / "crawls")
     assert run("compact", tmp_path / "crawls")[2] == "2 files merged into 1\n"
@@ -144,13 +145,20 @@ def test_a_value_outside_the_calendar_is_one_clear_line(run):
 
 
 def test_the_period_is_passed_on_and_an_early_start_is_no_trouble(run, tmp_path):
-    for arguments in (["--since", "2020-01-01"], ["--until", "2026-11-23T14:12:00Z"], ["--since", "2030-01-01"]):
-        code, _, err = run("report", DUMP, "--out", tmp_path, *arguments)
+    for arguments in (["--since", "2020-01-01"], ["--until", "2026-11-23T14:12:00Z"]):
+        code, out, _ = run("report", DUMP, "--out", tmp_path / "out", *arguments)
         assert code == 0
-        page = (tmp_path / "report.html").read_text()
-        page = page[page.index("<h1>") : page.index("</h1>")]
-        assert ("14:15" in page) == (arguments[1] == "2020-01-01")
-        assert ("No run started in this period" in page) == (arguments[1] == "2030-01-01") == ("No run started" in err)
+        page = Path(out.strip()).read_text()
+        assert arguments[1][:16].replace("T", " ") in page[page.index("<h1>") : page.index("</h1>")]
+
+
+def test_reports_are_not_put_among_the_exports_that_they_are_of(run, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(record()))
+    code, _, err = run("report", tmp_path, "--out", tmp_path / "out")
+    assert (code, "lies in" in err) == (2, True)
+    run("load", tmp_path, "--to", tmp_path / "crawls")
+    assert run("report", tmp_path / "crawls", "--out", tmp_path / "crawls", "--format", "md")[0] == 0
+    assert "up to date" in run("report", tmp_path / "crawls", "--out", tmp_path / "crawls", "--format", "md")[2]
 
 
 def test_other_ways_to_go_wrong(run, tmp_path):

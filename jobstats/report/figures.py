@@ -1,5 +1,6 @@
 """The key figures of a report, and the scorecard of its connectors."""
 
+from collections import Counter
 from statistics import NormalDist
 from typing import Any
 
@@ -34,7 +35,7 @@ def figures(
     """The objectives of all runs together, then latency, retries, failures, punctuality and freshness."""
     rates = retry_rates(asking.recent, **asking.window).row(0, named=True)
     return (
-        *(_objective(result) for result in objectives if result.group == "(all)"),
+        *(_objective(results) for results in _by_objective(objectives)),
         _latency(asking, 0.5, "Queue latency, median"),
         _latency(asking, 0.95, "Queue latency, p95"),
         _rate("Retried runs", "retry_rate", rates["n_retried"], rates),
@@ -45,7 +46,37 @@ def figures(
     )
 
 
-def _objective(result: ObjectiveResult) -> Figure:
+def _by_objective(results: tuple[ObjectiveResult, ...]) -> list[list[ObjectiveResult]]:
+    found: dict[str, list[ObjectiveResult]] = {}
+    for result in results:
+        found.setdefault(result.objective, []).append(result)
+    return list(found.values())
+
+
+def _objective(results: list[ObjectiveResult]) -> Figure:
+    """An objective of all runs together is a share; one of groups, how many of them meet it."""
+    if len(results) == 1 and results[0].group == "(all)":
+        return _whole(results[0])
+    counts: Counter[str] = Counter(result.verdict for result in results)
+    worst = next(verdict for verdict in _VERDICTS if counts[verdict])
+    words = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in _VERDICTS if counts[verdict])
+    return Figure(
+        id=f"objective:{results[0].objective}",
+        name=results[0].objective,
+        kind="count",
+        value=counts["met"],
+        low=None,
+        high=None,
+        is_bounds=False,
+        n=len(results),
+        text=f"{counts['met']:,} of {len(results):,}",
+        detail=f"groups meet it: {words}",
+        target=f"at least {percent(results[0].target)} in each",
+        status=status_of(worst),
+    )
+
+
+def _whole(result: ObjectiveResult) -> Figure:
     reason = f"{result.reason}, " if result.reason else ""
     return Figure(
         id=f"objective:{result.objective}",

@@ -18,6 +18,7 @@ from jobstats.report.building import Built, Told, build, read_report
 from jobstats.report.cells import moment
 from jobstats.report.model import Period, Report
 from jobstats.report.words import period_words
+from jobstats.store import is_store
 from jobstats.wording import safe
 
 Read = Callable[[], tuple[pl.LazyFrame, pl.DataFrame]]
@@ -55,6 +56,15 @@ def run(wanted: Wanted, read: Read, told: Callable[[str], object]) -> publishing
         SourceError: Nothing to report on, or a folder that cannot be written.
     """
     written.check(wanted.formats)
+    for source in wanted.sources:
+        if (
+            Path(source).is_dir()
+            and not is_store(source)
+            and Path(wanted.out).resolve().is_relative_to(Path(source).resolve())
+        ):
+            raise ArgumentError(
+                f"{wanted.out} lies in {source}, whose exports are read again next time; choose another folder"
+            )
     if wanted.keep is not None and wanted.keep < 1:
         raise ArgumentError(f"keep is a number of reports above 0, found {wanted.keep}")
     named = None if wanted.compare in (PREVIOUS, NONE) else read_report(wanted.compare)
@@ -111,8 +121,8 @@ def _key(wanted: Wanted) -> str | None:
 
 
 def _files(source: str) -> list[str]:
-    """What is read for a source; the hidden files of a store, such as its lock, hold no data."""
-    found = [path for path in files(source) if not Path(path).name.startswith(".")]
+    """What is read for a source: of a store its Parquet files, whatever else lies in its folder."""
+    found = [path for path in files(source) if not is_store(source) or path.endswith(".parquet")]
     beside = rejects_of(source)
     return [*found, str(beside)] if source.endswith(".parquet") and beside.exists() else found
 

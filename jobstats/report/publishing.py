@@ -86,6 +86,7 @@ def locked(out: str | os.PathLike[str]) -> Iterator[Path]:
         SourceError: The folder cannot be written.
     """
     folder = Path(out)
+    is_new = not folder.exists()
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / _LOCK)
@@ -99,6 +100,8 @@ def locked(out: str | os.PathLike[str]) -> Iterator[Path]:
         yield folder
     finally:
         lock.release()
+        if is_new and {path.name for path in folder.iterdir()} <= {_LOCK}:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def editions(out: Path) -> list[Edition]:
