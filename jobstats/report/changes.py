@@ -40,7 +40,8 @@ def _objectives(previous: Report, objectives: tuple[ObjectiveResult, ...]) -> li
     found = []
     for result in objectives:
         old = before.get((result.objective, result.group))
-        if old is None or old.verdict == result.verdict:
+        # That there is not enough to tell any more is a step in no direction.
+        if old is None or result.verdict in (old.verdict, "not enough data"):
             continue
         is_worse = _RANK[result.verdict] > _RANK[old.verdict]
         name = result.objective if result.group == "(all)" else f"{result.objective}, {result.group}"

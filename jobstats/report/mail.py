@@ -14,8 +14,8 @@ from jobstats.report.drawing import drawn, png
 from jobstats.report.summary import summary
 from jobstats.report.words import STATUS_SIGNS, STATUS_WORDS, period_words
 
-_PICTURES = ("slo", "latency", "rates_over_time", "reasons")
-_MOST_PICTURES = 3
+_PICTURES = ("latency", "rates_over_time", "reasons")
+"""What is read at the width of a letter."""
 _COLORS = {"good": "#1a6b35", "caution": "#7a4a00", "bad": "#a3161f", "unknown": "#55606d"}
 _COLUMNS = ("connector", "n", "failure_rate", "retry_rate", "p95_ms", "n_stale")
 _ROWS = 12
@@ -49,7 +49,7 @@ def _pictures(built: Built) -> dict[str, bytes]:
     exhibits = {exhibit.id: exhibit for section in built.report.sections for exhibit in section.exhibits}
     for name in _PICTURES:
         chart = drawn(exhibits[name], built.frames[name]) if name in exhibits else None
-        if chart is not None and len(found) < _MOST_PICTURES:
+        if chart is not None:
             found[name] = png(chart)
     return found
 

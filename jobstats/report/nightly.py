@@ -105,7 +105,7 @@ def _built(
     if built.frames["latency"].is_empty() and built.frames["rates"].is_empty():
         period = built.report.period
         raise SourceError(
-            f"no run was due, started or ended in {period_words(period)}; the data were last observed at "
+            f"no run was due, started or ended in the period ({period_words(period)}); the data were last observed at "
             f"{moment(period.observed)} UTC and hold {built.report.population}"
         )
     return built

@@ -15,9 +15,11 @@ def period_words(period: Period) -> str:
         if period.first is None or period.last is None:
             return "No run started"
         return f"{moment(period.first)} to {_last(period)} UTC"
-    begin = "the beginning" if period.since is None else moment(period.since)
-    end = "the newest observation" if period.until is None else moment(period.until)
-    return f"{begin} to {end} UTC"
+    if period.since is None:
+        return f"Up to {moment(period.until)} UTC"
+    if period.until is None:
+        return f"From {moment(period.since)} UTC on"
+    return f"{moment(period.since)} to {moment(period.until)} UTC"
 
 
 def _last(period: Period) -> str:

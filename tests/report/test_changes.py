@@ -66,8 +66,14 @@ def test_steps_of_objectives_causes_and_connectors(report):
             objective=objective, group="(all)", verdict=verdict, target=0.9, n=1, n_bad=0, n_excluded=0, **empty
         )
 
-    was = (result("a", "met"), result("b", "breached"), result("c", "met"))
-    now = (result("a", "at risk"), result("b", "met"), result("c", "met"), result("d", "breached"))
+    was = (result("a", "met"), result("b", "breached"), result("c", "met"), result("e", "met"))
+    now = (
+        result("a", "at risk"),
+        result("b", "met"),
+        result("c", "met"),
+        result("d", "breached"),
+        result("e", "not enough data"),
+    )
     before = report.model_copy(
         update={"figures": (), "objectives": was, "causes": ("1",), "stale": ("Drive 1", "Slack 2")}
     )
