@@ -158,7 +158,8 @@ def report(
     reasons = failed(done.report, gates)
     for reason in reasons:
         terminal.say(f"gate not passed: {reason}", event="gate", level="error")
-    path = done.folder / f"report.{'html' if 'html' in formats else 'json'}"
+    shown = next((name for name in ("html", "md", "pdf", "eml") if name in formats), "json")
+    path = done.folder / f"report.{shown}"
     if log == "json":
         terminal.say(str(path), event="published" if done.is_new else "up to date")
     print(path)

@@ -19,6 +19,8 @@ from jobstats.table import EPOCH
 MOST_FIRES = 20_000_000
 """Forty years of minutes. More is a mistake, and would not fit in memory."""
 
+_FIRST_MS, _LAST_MS = -1_967 * 365 * UNITS["d"], 8_020 * 365 * UNITS["d"]
+"""The years 3 to 9984."""
 _DAYS_IN_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _WEEKDAYS = {name: number for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -65,6 +67,8 @@ def fire_times(cron: str, timezone: str, since_ms: int, until_ms: int) -> list[i
     fields = read_cron(cron)
     if fields is None or not _is_zone(timezone):
         return None
+    # At the ends of the calendar there is no day before, and none after.
+    since_ms, until_ms = max(since_ms, _FIRST_MS), min(until_ms, _LAST_MS)
     if since_ms >= until_ms:
         return []
     days = _days(fields, since_ms, until_ms)

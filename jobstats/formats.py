@@ -12,7 +12,8 @@ import polars as pl
 from jobstats.errors import ArgumentError
 from jobstats.wording import escaped, percent, plural, safe
 
-_FORMULAS = frozenset("=+-@\t\r\n")
+_FORMULAS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""Half and full width."""
 
 
 def table(answer: pl.DataFrame) -> str:
@@ -46,9 +47,14 @@ def csv(answer: pl.DataFrame) -> str:
     return text.getvalue()
 
 
+def _begins(text: str) -> str:
+    """The first character that a spreadsheet sees; white space that begins a cell is one in itself."""
+    return next((character for character in text if character in _FORMULAS or safe(character) != "(blank)"), "")
+
+
 def _no_formula(value: object) -> object:
     """Text that is no formula anywhere; instants and numbers are not text here."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" ")[:1] in _FORMULAS else value
+    return f"'{value}" if isinstance(value, str) and _begins(value) in _FORMULAS else value
 
 
 def json(answer: pl.DataFrame) -> str:

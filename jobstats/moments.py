@@ -12,7 +12,7 @@ Moment = datetime | date | timedelta | str | None
 UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 """Milliseconds of each unit of a length."""
 _LENGTH = re.compile(r"([1-9]\d*)([smhdw])")
-_LONGEST_MS = 36_525 * UNITS["d"]
+LONGEST_MS = 36_525 * UNITS["d"]
 
 
 def length_ms(text: str, name: str) -> int:
@@ -25,7 +25,7 @@ def length_ms(text: str, name: str) -> int:
     if not match:
         raise ArgumentError(f"{name} must be a number and one of s, m, h, d, w, such as '1d'; found {text!r}")
     length = int(match[1]) * UNITS[match[2]]
-    if length > _LONGEST_MS:
+    if length > LONGEST_MS:
         raise ArgumentError(f"{name} is at most 100 years; found {text!r}")
     return length
 

@@ -26,7 +26,9 @@ def use(kind: Literal["text", "json"]) -> None:
 
 
 def say(text: str, *, event: str = "note", level: Literal["info", "error"] = "info") -> None:
-    """Say something on standard error."""
+    """Say something on standard error, where there is one."""
+    if sys.stderr is None:
+        return
     if _kind == "text":
         print(text, file=sys.stderr)
         return

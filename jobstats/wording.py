@@ -1,12 +1,13 @@
 """How numbers and strangers' text are said to people: durations, shares, and labels made safe."""
 
 import re
+from json import dumps
 
 _LABEL_CHARACTERS = 60
 # Control, format, private and non-characters, surrogates, line separators and bidi marks: text from the data is not
 # trusted. U+FFFF alone ends the process of the SVG writer.
 _UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\uf8ff\ufdd0-\ufdef\ufeff\ufff0-\uffff]+"
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ud800-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\U000e0000-\U000e007f]+"
 )
 _UNITS = ((999.5, 1, "ms"), (59_950, 1_000, "s"), (3_597_000, 60_000, "min"), (172_800_000, 3_600_000, "h"))
 
@@ -27,7 +28,7 @@ def escaped(json: str) -> str:
     >>> escaped('"a\u202eb"')
     '"a\\u202eb"'
     """
-    return _UNSAFE.sub(lambda found: "".join(f"\\u{ord(character):04x}" for character in found[0]), json)
+    return _UNSAFE.sub(lambda found: dumps(found[0])[1:-1], json)
 
 
 def duration(milliseconds: float | None) -> str:

@@ -58,6 +58,12 @@ def test_what_cannot_be_read_is_none(cron, zone):
     assert fire_times(cron, zone, 0, YEAR_MS) is None
 
 
+def test_the_ends_of_the_calendar_are_no_trouble():
+    last = 253_402_300_799_000  # the last second of 9999
+    assert fire_times("0 0 1 1 *", "UTC", last - 86_400_000, last) == []
+    assert fire_times("0 0 1 1 *", "UTC", -62_135_596_800_000, -62_135_596_800_000 + 1) == []
+
+
 def test_a_decade_of_minutes_is_not_too_much_and_a_century_is():
     assert len(fire_times("* * * * *", "Europe/Berlin", 0, 10 * YEAR_MS)) == 10 * 365 * 1440
     with pytest.raises(ArgumentError, match="fires more than 20,000,000 times in 36,500 days"):

@@ -1,6 +1,5 @@
 """From jobs to a report: all analyses of the period, what they come to, and what has changed."""
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
@@ -25,12 +24,14 @@ from jobstats.report import period as periods
 from jobstats.report.exhibits import Asking, exhibited
 from jobstats.report.figures import figures, scorecard
 from jobstats.report.model import (
+    SCHEMA_VERSION,
     Finding,
     ObjectiveResult,
     Period,
     Previous,
     Provenance,
     Report,
+    Stale,
     Status,
     Verdict,
 )
@@ -39,6 +40,8 @@ from jobstats.table import RECORD_SCHEMA, SCHEMA
 from jobstats.wording import plural, safe
 
 _MESSAGE_CHARACTERS = 500
+_FIRST_YEAR = 1971
+"""No job is older, and from here time can be counted back."""
 
 
 class Built(NamedTuple):
@@ -94,13 +97,16 @@ def build(
         runs = _history(jobs, stack)
         findings = quality(_timeless(jobs), rejects, rules=known, runs=runs)
         recent = _recent(runs, begin, end or now)
-        first, last = begin or _happened(recent)[0], end or _happened(recent)[1]
+        seen = _happened(recent)
+        first = max(begin, seen[0]) if begin and seen[0] else begin or seen[0]
+        last = min(end, seen[1]) if end and seen[1] else end or seen[1]
         asking = Asking(
             runs=runs,
             recent=recent,
             observations=_observations(jobs, runs),
             reached=reached,
             now=now,
+            seen=seen,
             since=begin,
             until=end,
             # What is stale or stuck at a moment that nobody has seen yet, nobody knows.
@@ -138,7 +144,7 @@ def _recent(runs: pl.DataFrame | pl.LazyFrame, begin: datetime | None, end: date
     """The runs that matter for the period and the window before it: those that anything happened to, or may have."""
     frame = runs.lazy()
     if begin is not None and end is not None:
-        earliest = begin - min(end - begin, begin - begin.replace(year=1971))
+        earliest = begin - (end - begin) if begin.year > _FIRST_YEAR else begin
         times = ("created_at", "eligible_at", "started_at", "finished_at", "ended_before_at")
         frame = frame.filter(pl.any_horizontal(pl.col(times) >= earliest) | ~pl.col("is_ended"))
     return frame.collect(engine="streaming")
@@ -168,8 +174,8 @@ def _composed(asking: Asking, findings: pl.DataFrame, earlier: Callable[[Period]
     numbers = figures(asking, frames, results)
     reasons = frames["reasons"].filter(pl.col("n") > 0)
     causes = {str(key): str(cause) for key, cause in reasons.select("cause_id", "cause").iter_rows()}
-    is_stale = pl.col("status").is_in(["stale", "never"])
-    stale = tuple(sorted(changes.instance(row) for row in frames["freshness"].filter(is_stale).to_dicts()))
+    late = frames["freshness"].filter(changes.IS_STALE).to_dicts()
+    stale = tuple(Stale(key=changes.key_of(row), name=changes.instance(row)) for row in late)
     changed = changes.since_window(frames.get("compare"))
     if previous:
         changed = (*changes.since_report(previous, numbers, results, causes, stale), *changed)
@@ -274,8 +280,8 @@ def _verdict(results: Any, news: dict[str, int], changed: Any, limits: Any) -> V
         words = ", ".join(f"{len(found)} {what}" for found, what in counts if found) or "all met"
         parts.append(f"{plural(len(results), 'objective')}: {words}")
     parts += [plural(n, noun) for noun, n in news.items() if n]
-    if n := sum(change.direction == "worse" for change in changed):
-        parts.append(f"{plural(n, 'change')} for the worse")
+    if any(change.direction == "worse" for change in changed):
+        parts.append("changes for the worse")
     hidden = [limit for limit in limits if limit.severity == "error"]
     if hidden:
         parts.append("how most runs ended is not in the data")
@@ -298,10 +304,10 @@ def read_report(path: str | Path) -> Report:
         ArgumentError: It cannot be read, or is none.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        if not isinstance(json.loads(text), dict):
-            raise ValueError("no object")
-        return Report.model_validate_json(text)
+        report = Report.model_validate_json(Path(path).read_bytes())
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ArgumentError(f"{path}: not a report of jobstats: {reason}") from error
+    if report.schema_version > SCHEMA_VERSION:
+        raise ArgumentError(f"{path}: not a report of jobstats: its format {report.schema_version} is newer than this")
+    return report

@@ -9,7 +9,7 @@ import polars as pl
 from jobstats.report.model import Cell, Column, Kind, Table
 from jobstats.wording import duration, percent, safe
 
-MOST_ROWS = 25
+MOST_ROWS = 30
 _CELL_CHARACTERS = 120
 _UNITS: dict[str, Kind] = {"_ms": "duration", "_rate": "rate", "_at": "time", "_pct": "number"}
 _SHARES = ("share", "attainment", "target", "budget_left", "on_time", "missed")

@@ -4,12 +4,19 @@ Reports are told apart where it is sure and matters: intervals that do not overl
 percentage point of a share or a tenth of a length. With a hundred thousand runs half a point is sure, and nobody cares.
 """
 
+import hashlib
+
 import polars as pl
 
-from jobstats.report.model import Attention, Change, Figure, ObjectiveResult, Report
-from jobstats.report.sentences import changed, measure
+from jobstats.report.model import Attention, Change, Figure, ObjectiveResult, Report, Stale
+from jobstats.report.sentences import called, changed, measure
 from jobstats.wording import duration, plural, safe
 
+_FEWEST_FAILURES = 2
+IS_STALE = (pl.col("status") == "stale") | (
+    (pl.col("status") == "never") & (pl.col("n_failing") >= _FEWEST_FAILURES) & pl.col("period_ms").is_not_null()
+)
+"""Connectors without success for too long. One that has failed once so far, or that ran once, has not had its time."""
 LEAST_POINTS = 0.01
 LEAST_RATIO = 0.1
 _RANK = {"met": 0, "not enough data": 1, "at risk": 2, "breached": 3}
@@ -22,7 +29,7 @@ def since_report(
     figures: tuple[Figure, ...],
     objectives: tuple[ObjectiveResult, ...],
     causes: dict[str, str],
-    stale: tuple[str, ...],
+    stale: tuple[Stale, ...],
 ) -> tuple[Change, ...]:
     """What is different from an earlier report, worse first."""
     found = [
@@ -84,9 +91,10 @@ def _causes(previous: Report, causes: dict[str, str]) -> list[Change]:
     return found
 
 
-def _stale(previous: Report, stale: tuple[str, ...]) -> list[Change]:
-    worse = sorted(set(stale) - set(previous.stale))
-    better = sorted(set(previous.stale) - set(stale))
+def _stale(previous: Report, stale: tuple[Stale, ...]) -> list[Change]:
+    now, before = ({one.key: one.name for one in some} for some in (stale, previous.stale))
+    worse = sorted(name for key, name in now.items() if key not in before)
+    better = sorted(name for key, name in before.items() if key not in now)
     found = [_report("worse", name, f"{name} has become stale.") for name in worse[:_MOST]]
     found += [_report("better", name, f"{name} is stale no longer.") for name in better[:_MOST]]
     for names, direction, words in ((worse, "worse", "have become stale"), (better, "better", "are stale no longer")):
@@ -104,8 +112,8 @@ def since_window(compared: pl.DataFrame | None) -> tuple[Change, ...]:
     """What is surely worse or better than in the window before, as :func:`jobstats.compare` says."""
     if compared is None:
         return ()
-    rows = compared.filter(pl.col("verdict").is_in(["worse", "better"])).head(_MOST).to_dicts()
-    rows.sort(key=lambda row: row["verdict"] == "better")
+    found = compared.filter(pl.col("verdict").is_in(["worse", "better"]))
+    rows = found.sort(pl.col("verdict") == "better", maintain_order=True).head(_MOST).to_dicts()
     return tuple(
         Change(against="window", direction=row["verdict"], subject=measure(row), message=f"{changed(row)}")
         for row in rows
@@ -124,8 +132,7 @@ def attention(reasons: pl.DataFrame, freshness: pl.DataFrame, stuck: pl.DataFram
             found.append(
                 Attention(kind="cause", status="bad", subject=cause, message=f"New cause: {cause} ({counts}).")
             )
-    is_stale = pl.col("status").is_in(["stale", "never"])
-    stale = freshness.filter(is_stale).sort("n_failing", "age_periods", descending=True, nulls_last=True)
+    stale = freshness.filter(IS_STALE).sort("n_failing", "age_periods", descending=True, nulls_last=True)
     for row in stale.head(_MOST).to_dicts():
         name = instance(row)
         found.append(Attention(kind="stale", status="bad", subject=name, message=f"{name} {_how_stale(row)}."))
@@ -149,7 +156,7 @@ def counts(reasons: pl.DataFrame, n_stale: int, stuck: pl.DataFrame) -> dict[str
 
 
 def _how_stuck(row: dict[str, object]) -> str:
-    age = duration(float(str(row["age_ms"])))
+    age = duration(max(0.0, float(str(row["age_ms"]))))
     if row["kind"] == "lost_worker":
         return f"lost its worker {age} before it was last seen"
     bound = f", longer than {duration(float(str(row['bound_ms'])))}" if row["bound_ms"] is not None else ""
@@ -165,5 +172,11 @@ def _how_stale(row: dict[str, object]) -> str:
 
 
 def instance(row: dict[str, object]) -> str:
-    """A connector instance in words: its kind, and as much of its id as tells it from others."""
-    return f"{safe(row['connector'])} {safe(row['connector_id'], 13)}"
+    """A connector instance in words: its kind, and as much of its id as tells it from most others."""
+    return called(row["connector"]) + (f" {safe(row['connector_id'], 13)}" if row["connector_id"] else "")
+
+
+def key_of(row: dict[str, object]) -> str:
+    """What tells a connector instance from all others."""
+    identity = repr([row[name] for name in ("org_id", "connector", "connector_id")])
+    return hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:12]

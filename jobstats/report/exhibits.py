@@ -46,12 +46,22 @@ class Asking(NamedTuple):
     now: datetime | None
     since: datetime | None
     until: datetime | None
+    seen: tuple[datetime | None, datetime | None]
+    """The first and the last that is known to have happened."""
     judged: datetime | None
     """When it is asked what is stale or stuck: where the caller did not say, at the newest observation."""
     every: str
     baseline: str | None
     objectives: Sequence[Objective]
     rules: Any
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What is drawn over time: the period, as far as anything was seen of it."""
+        first, last = self.seen
+        since = max(self.since, first) if self.since and first else self.since
+        until = min(self.until, last) if self.until and last else self.until
+        return self.window if since and until and since >= until else {"since": since, "until": until}
 
     @property
     def window(self) -> dict[str, Any]:
@@ -124,7 +134,20 @@ def _compared(asking: Asking) -> Any:
 
 
 def _reasons(asking: Asking) -> Any:
-    return failure_reasons(asking.runs, rules=asking.rules, baseline=asking.baseline, **asking.window)
+    """With what changed where there was anything before."""
+    ended = pl.coalesce("finished_at", "processed_at", "created_at")
+    before = None if asking.since is None else asking.recent.filter("is_ended", ended < asking.since).height
+    return failure_reasons(
+        asking.runs, rules=asking.rules, baseline=asking.baseline if before else None, **asking.window
+    )
+
+
+def _attempts(asking: Asking) -> Any:
+    """Unless a run has had so many that they cannot be told apart."""
+    try:
+        return attempts(asking.recent, **asking.window)
+    except ArgumentError:
+        return None
 
 
 def _punctuality(asking: Asking) -> Any:
@@ -170,7 +193,7 @@ GROUPS = (
         "change",
         "What changed",
         "The period against the window of the same length before it. Runs of one connector or one hour fail together, "
-        "so what looks different may be chance; only what surely differs is called worse or better.",
+        "so what looks different may be chance; here only what surely differs all the same is called worse or better.",
         (
             _Plan(
                 *("compare", "Before and after", "compare", _compared, sentences.compare),
@@ -199,7 +222,7 @@ GROUPS = (
                 "latency_over_time",
                 "Queue latency over time",
                 "queue_latency",
-                lambda asking: queue_latency(asking.recent, every=asking.every, **asking.window),
+                lambda asking: queue_latency(asking.recent, every=asking.every, **asking.shown),
                 sentences.over_time("p95_ms", "p95"),
                 ("bucket", *_LATENCY),
             ),
@@ -241,7 +264,7 @@ GROUPS = (
                 "rates_over_time",
                 "Retried and failed runs over time",
                 "retry_rates",
-                lambda asking: retry_rates(asking.recent, every=asking.every, **asking.window),
+                lambda asking: retry_rates(asking.recent, every=asking.every, **asking.shown),
                 sentences.rates_over_time,
                 ("bucket", *_RATES),
             ),
@@ -249,7 +272,7 @@ GROUPS = (
                 "attempts",
                 "On which attempt runs succeed",
                 "attempts",
-                lambda asking: attempts(asking.recent, **asking.window),
+                _attempts,
                 sentences.attempts,
                 ("attempts", "share", "success_rate", "n", "n_completed", "n_failed", "n_open"),
             ),
@@ -276,7 +299,7 @@ GROUPS = (
                 "reasons_over_time",
                 "Why runs failed, over time",
                 "failure_reasons",
-                lambda asking: failure_reasons(asking.recent, rules=asking.rules, every=asking.every, **asking.window),
+                lambda asking: failure_reasons(asking.recent, rules=asking.rules, every=asking.every, **asking.shown),
                 lambda table: f"{int(table['n'].sum()):,} failed runs by cause and window.",
                 ("cause", "bucket", "n", "n_recovered"),
                 ("n",),
@@ -325,13 +348,14 @@ GROUPS = (
     _Group(
         "load",
         "Load",
-        "How many runs waited to be started and how many were at work. Counts are exact, not sampled.",
+        "How many runs waited to be started and how many were at work: each start and end is counted, nothing is "
+        "sampled. Runs at times not known are missing, and how many these are is said.",
         (
             _Plan(
                 "backlog",
                 "Runs waiting to be started",
                 "backlog",
-                lambda asking: backlog(asking.recent, every=asking.every, **asking.window),
+                lambda asking: backlog(asking.recent, every=asking.every, **asking.shown),
                 sentences.backlog,
                 ("bucket", "max_waiting", "mean_waiting", "oldest_wait_ms", "n_arrived", "n_started", "n_unknown"),
             ),
@@ -339,7 +363,7 @@ GROUPS = (
                 "concurrency",
                 "Runs at work",
                 "concurrency",
-                lambda asking: concurrency(asking.recent, every=asking.every, **asking.window),
+                lambda asking: concurrency(asking.recent, every=asking.every, **asking.shown),
                 sentences.concurrency,
                 ("bucket", "max_running", "mean_running", "oldest_run_ms", "n_started", "n_ended", "n_unknown"),
             ),

@@ -10,6 +10,7 @@ from jobstats.analysis.contrast import wilson
 from jobstats.analysis.queue_latency import queue_latency
 from jobstats.analysis.retry_rates import retry_rates
 from jobstats.report.cells import tabled
+from jobstats.report.changes import IS_STALE
 from jobstats.report.exhibits import Asking
 from jobstats.report.model import Figure, ObjectiveResult, Scorecard, Status
 from jobstats.wording import duration, percent
@@ -172,9 +173,10 @@ def _punctuality(schedules: pl.DataFrame) -> tuple[Figure, ...]:
 
 
 def _fresh(freshness: pl.DataFrame) -> Figure:
-    counts = dict(freshness.group_by("status").len().rows())
-    stale = counts.get("stale", 0) + counts.get("never", 0)
-    unknown = counts.get("unknown", 0)
+    stale = freshness.filter(IS_STALE).height
+    others = freshness.filter(~IS_STALE).with_columns(pl.col("status").replace("never", "failed so far"))
+    counts = others.group_by("status").len().sort("len", "status", descending=[True, False]).rows()
+    words = ", ".join(f"{n:,} {status}" for status, n in counts)
     return Figure(
         id="stale_connectors",
         name="Stale connectors",
@@ -185,7 +187,7 @@ def _fresh(freshness: pl.DataFrame) -> Figure:
         is_bounds=False,
         n=len(freshness),
         text=f"{stale:,}",
-        detail=f"of {len(freshness):,}; {counts.get('fresh', 0):,} fresh, {unknown:,} unknown",
+        detail=f"of {len(freshness):,}; {words or 'no other'}",
     )
 
 
@@ -225,7 +227,7 @@ def scorecard(asking: Asking, frames: dict[str, pl.DataFrame]) -> Scorecard:
         .group_by("connector")
         .agg(
             n_connectors=pl.len().cast(pl.Int64),
-            n_stale=pl.col("status").is_in(["stale", "never"]).sum().cast(pl.Int64),
+            n_stale=IS_STALE.sum().cast(pl.Int64),
         )
     )
     table = rates
@@ -243,7 +245,7 @@ def scorecard(asking: Asking, frames: dict[str, pl.DataFrame]) -> Scorecard:
 def _trends(asking: Asking, connectors: list[str | None]) -> tuple[tuple[float | None, ...], ...]:
     """Of each connector its failure rates through the period; where they cannot be estimated, its failures."""
     shown = asking.recent.filter(pl.col("connector").is_in(connectors, nulls_equal=True))
-    table = retry_rates(shown, by="connector", every=asking.every, **asking.window)
+    table = retry_rates(shown, by="connector", every=asking.every, **asking.shown)
     is_estimable = bool(table["is_estimable"].all())
     column = pl.col("failure_rate" if is_estimable else "n_failed").cast(pl.Float64)
     found = dict(table.group_by("connector", maintain_order=True).agg(column).rows())

@@ -54,7 +54,8 @@ def _new_reason(report: Report) -> str:
 
 
 def _stale(report: Report) -> str:
-    return f"{plural(len(report.stale), 'connector')}: {_named(list(report.stale))}" if report.stale else ""
+    names = [one.name for one in report.stale]
+    return f"{plural(len(names), 'connector')}: {_named(names)}" if names else ""
 
 
 def _regression(report: Report) -> str:

@@ -17,7 +17,7 @@ _MOST_TREND = 90
 
 
 def index(reports: Sequence[tuple[str, Report]]) -> str:
-    """The page, of reports and the folders they stand in, newest first."""
+    """The page, of reports and where they are to be read, newest first."""
     resources = files("jobstats.report")
     style = resources.joinpath("style.css").read_text(encoding="utf-8").strip()
     environment = jinja2.Environment(

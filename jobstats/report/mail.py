@@ -28,7 +28,8 @@ def mail(built: Built) -> bytes:
     key = report.provenance.key or "report"
     letter = EmailMessage(policy=SMTP)
     words = f"[{STATUS_WORDS[report.verdict.status]}] {report.title}, {period_words(report.period)}"
-    letter["Subject"] = words
+    # What looks like an encoded word would be decoded, and could hold a line of its own.
+    letter["Subject"] = words.replace("=?", "= ?")
     letter["From"] = Address("jobstats", "jobstats", "localhost")
     if report.period.observed:
         letter["Date"] = format_datetime(report.period.observed)

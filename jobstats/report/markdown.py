@@ -9,15 +9,15 @@ from jobstats.report.words import SEVERITY_SIGNS, SEVERITY_WORDS, STATUS_SIGNS, 
 
 _ROWS = 10
 _COLUMNS = ("connector", "n", "failure_rate", "retry_rate", "p50_ms", "p95_ms", "on_time_rate", "n_stale")
-_MARKS = re.compile(r"([\\`*_\[\]#|~]|^[-+]|^\d+(?=[.)]))")
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", "://": "&#58;//", "www.": "www&#46;"}
+_MARKS = re.compile(r"([\\`*_\[\]#|~$]|^[-+]|(?<=^\d)[.)](?=\s))")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "(at)", "://": "&#58;//", "www.": "www&#46;"}
 
 
 def escaped(text: str) -> str:
     r"""Text from the data, which is no markup, names nobody and links nowhere.
 
     >>> escaped("*a* | <b> @c [d](https://e)")
-    '\\*a\\* \\| &lt;b&gt; &#64;c \\[d\\](https&#58;//e)'
+    '\\*a\\* \\| &lt;b&gt; (at)c \\[d\\](https&#58;//e)'
     """
     for plain, entity in _ENTITIES.items():
         text = text.replace(plain, entity)
@@ -40,7 +40,7 @@ def markdown(report: Report) -> str:
         "|---|--:|---|",
         *(f"| {escaped(f.name)} | **{f.text}** | {escaped(_detail(f.detail, f.target))} |" for f in report.figures),
         "",
-        *_listed("New and broken", [item.message for item in report.attention]),
+        *_listed("New or broken", [item.message for item in report.attention]),
         *_listed("What changed", [f"{change.direction}: {change.message}" for change in report.changes]),
         *_scorecard(report),
     ]

@@ -7,7 +7,7 @@ report ignores what it does not know; ``schema_version`` grows when a field chan
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 Status = Literal["good", "caution", "bad", "unknown"]
@@ -23,14 +23,14 @@ class _Part(BaseModel):
 class Period(_Part):
     """What the report is about: runs in [since, until), or all of them where an end is null."""
 
-    since: datetime | None
-    until: datetime | None
-    first: datetime | None
+    since: AwareDatetime | None
+    until: AwareDatetime | None
+    first: AwareDatetime | None
     """When the first run in the period became due."""
-    last: datetime | None
-    observed: datetime | None
+    last: AwareDatetime | None
+    observed: AwareDatetime | None
     """The newest observation: the "now" of the data."""
-    reached: datetime | None = None
+    reached: AwareDatetime | None = None
     """Observations before this were left out, but for what bears on the period; null where all were looked at."""
     every: str
     """Length of the windows in charts over time."""
@@ -97,6 +97,13 @@ class Attention(_Part):
     message: str
 
 
+class Stale(_Part):
+    """A connector that has not succeeded for too long, or never; the key tells it from all others."""
+
+    key: str
+    name: str
+
+
 class Finding(_Part):
     """One limit of the data."""
 
@@ -152,9 +159,9 @@ class Previous(_Part):
     """The report that this one is compared with."""
 
     key: str
-    since: datetime | None
-    until: datetime | None
-    observed: datetime | None
+    since: AwareDatetime | None
+    until: AwareDatetime | None
+    observed: AwareDatetime | None
 
 
 class Provenance(_Part):
@@ -186,6 +193,6 @@ class Report(_Part):
     findings: tuple[Finding, ...]
     causes: tuple[str, ...]
     """Ids of the causes seen in the period."""
-    stale: tuple[str, ...]
+    stale: tuple[Stale, ...]
     """Connectors that have not succeeded for too long, or never."""
     provenance: Provenance

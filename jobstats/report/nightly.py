@@ -65,6 +65,8 @@ def run(wanted: Wanted, read: Read, told: Callable[[str], object]) -> publishing
             raise ArgumentError(
                 f"{wanted.out} lies in {source}, whose exports are read again next time; choose another folder"
             )
+    if not wanted.out:
+        raise ArgumentError("--out names no folder")
     if wanted.keep is not None and wanted.keep < 1:
         raise ArgumentError(f"keep is a number of reports above 0, found {wanted.keep}")
     named = None if wanted.compare in (PREVIOUS, NONE) else read_report(wanted.compare)
@@ -72,6 +74,8 @@ def run(wanted: Wanted, read: Read, told: Callable[[str], object]) -> publishing
         key = _key(wanted)
         found = publishing.standing(out, key) if key and not wanted.force else None
         if found:
+            # Whoever was stopped between making it and showing it has left this to us.
+            publishing.show(out, found.folder, wanted.keep, told)
             told(f"up to date: {found.folder}")
             return publishing.Published(found.report, found.folder, is_new=False)
         jobs, rejects = read()
@@ -106,7 +110,7 @@ def _built(
         period = built.report.period
         raise SourceError(
             f"no run was due, started or ended in the period ({period_words(period)}); the data were last observed at "
-            f"{moment(period.observed)} UTC and hold {built.report.population}"
+            f"{moment(period.observed)} UTC and hold {built.report.population}; ask for another period with --since"
         )
     return built
 

@@ -4,7 +4,7 @@ import re
 from datetime import datetime, timedelta
 
 from jobstats.errors import ArgumentError
-from jobstats.moments import UNITS, Moment, length_ms, window
+from jobstats.moments import LONGEST_MS, UNITS, Moment, length_ms, window
 
 _DAYS = re.compile(r"[1-9]\d*[dw]")
 _LENGTHS = ("1m", "5m", "15m", "1h", "6h", "1d", "1w")
@@ -56,6 +56,8 @@ def baseline(since: datetime | None, until: datetime | None) -> str | None:
     if since is None or until is None:
         return None
     span_ms = int((until - since).total_seconds() * 1000)
+    if span_ms > LONGEST_MS:
+        return None
     for unit in ("w", "d", "h", "m", "s"):
         if span_ms >= UNITS[unit] and span_ms % UNITS[unit] == 0:
             return f"{span_ms // UNITS[unit]}{unit}"

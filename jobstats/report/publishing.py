@@ -18,17 +18,18 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from jobstats.errors import ArgumentError, BusyError
+from jobstats.errors import ArgumentError, BusyError, SourceError
 from jobstats.parquet import replace_file
 from jobstats.report.building import Built, read_report
 from jobstats.report.formats import write
 from jobstats.report.index import index
 from jobstats.report.model import Period, Report
 from jobstats.spool import writing
+from jobstats.wording import safe
 
 _FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}_[0-9a-f]{8}")
 _DAY = "%Y-%m-%d"
-_LOCK, _LATEST, _INDEX, _REPORT = ".lock", "latest", "index.html", "report.json"
+_LOCK, _LATEST, _INDEX, _REPORT, _PAGE = ".lock", "latest", "index.html", "report.json", "report.html"
 _NEW, _OLD = ".new-", ".old-"
 _FAR = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -95,8 +96,14 @@ def locked(out: str | os.PathLike[str]) -> Iterator[Path]:
         except Timeout:
             raise BusyError(f"{folder}: another process is publishing a report here") from None
     try:
-        for left in [*folder.glob(f"{_NEW}*"), *folder.glob(f"{_OLD}*")]:
-            shutil.rmtree(left, ignore_errors=True)
+        link = folder / _LATEST
+        if link.exists() and not link.is_symlink():
+            raise SourceError(f"{link}: cannot be written: something that is no link is in its place")
+        for left in (path for start in (_NEW, _OLD, f".{_INDEX}-") for path in folder.glob(f"{start}*")):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
         yield folder
     finally:
         lock.release()
@@ -129,7 +136,8 @@ def before(found: Sequence[Edition], title: str, period: Period) -> Report | Non
 
 
 def _length(period: Period) -> timedelta | None:
-    return period.until - period.since if period.since and period.until else None
+    end = period.until or period.observed
+    return end - period.since if period.since and end else None
 
 
 def standing(out: Path, key: str) -> Edition | None:
@@ -150,13 +158,16 @@ def publish(
     folder = out / f"{last:{_DAY}}_{built.report.provenance.key}"
     with writing(out):
         fresh = Path(tempfile.mkdtemp(dir=out, prefix=_NEW))
-        fresh.chmod(0o755)
-        write(built, fresh, formats, live=live)
-        if folder.exists():
-            _replace(folder, fresh)
-        else:
-            fresh.rename(folder)
-        _show(out, keep, told)
+        try:
+            fresh.chmod(0o755)
+            write(built, fresh, formats, live=live)
+            if folder.exists():
+                _replace(folder, fresh)
+            else:
+                fresh.rename(folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    show(out, folder, keep, told)
     return folder
 
 
@@ -167,20 +178,32 @@ def _replace(folder: Path, fresh: Path) -> None:
         target = folder / path.relative_to(fresh)
         target.parent.mkdir(exist_ok=True)
         os.replace(path, target)
-    shutil.rmtree(fresh)
 
 
-def _show(out: Path, keep: int | None, told: Callable[[str], object]) -> None:
-    found = editions(out)
-    shown = found if keep is None else found[-keep:]
-    _point(out, shown[-1].folder.name)
-    page = index([(edition.folder.name, edition.report) for edition in reversed(shown)])
-    replace_file(out / _INDEX, lambda path: Path(path).write_text(page, encoding="utf-8", newline="\n"))
-    for edition in found[: len(found) - len(shown)]:
-        gone = out / f"{_OLD}{edition.folder.name}"
-        edition.folder.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-        told(f"removed {edition.folder}, as {keep} reports are kept")
+def show(out: Path, made: Path, keep: int | None, told: Callable[[str], object]) -> None:
+    """Point ``latest`` at the newest report, list all in the index, and remove the oldest beyond ``keep``.
+
+    The one that was just asked for stays, however old. Of several of one age that with a page is the latest, and of
+    these the one just asked for.
+    """
+    with writing(out):
+        found = sorted(editions(out), key=lambda one: (*one.age[:2], (one.folder / _PAGE).exists(), one.folder == made))
+        old = [] if keep is None else [edition for edition in found[:-keep] if edition.folder != made]
+        shown = [edition for edition in found if edition not in old]
+        _point(out, shown[-1].folder.name)
+        page = index([(_link(edition.folder), edition.report) for edition in reversed(shown)])
+        replace_file(out / _INDEX, lambda path: Path(path).write_text(page, encoding="utf-8", newline="\n"))
+        for edition in old:
+            gone = out / f"{_OLD}{edition.folder.name}"
+            edition.folder.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+            told(f"removed {edition.folder}, as {keep} reports are kept")
+
+
+def _link(folder: Path) -> str:
+    """What of a report a reader opens."""
+    names = (_PAGE, "report.md", "report.pdf", _REPORT)
+    return f"{folder.name}/{next(name for name in names if (folder / name).exists())}"
 
 
 def _point(out: Path, name: str) -> None:
@@ -196,4 +219,4 @@ def _point(out: Path, name: str) -> None:
 
 def options_of(values: Mapping[str, object]) -> dict[str, str]:
     """The options that were given, as a report prints them."""
-    return {name: str(value) for name, value in values.items() if value not in (None, (), "")}
+    return {name: safe(value, 120) for name, value in values.items() if value not in (None, (), "")}

@@ -7,8 +7,14 @@ import polars as pl
 from jobstats.report.cells import moment
 from jobstats.wording import duration, percent, plural, safe
 
+_ENOUGH_WINDOWS = 3
 ENOUGH = 59
 """Runs a group needs before a bound on its p95 can be given: 0.95⁵⁹ < 0.05."""
+
+
+def called(value: object) -> str:
+    """Text from the data as a name; what has none says so."""
+    return safe("(none)" if value is None else value)
 
 
 def _first(table: pl.DataFrame) -> dict[str, Any]:
@@ -37,14 +43,14 @@ def latency_by_connector(table: pl.DataFrame) -> str:
     if sure.is_empty():
         most = _first(known.sort("n", descending=True))
         return (
-            f"No connector has the {ENOUGH} runs that a p95 needs; the busiest is {safe(most['connector'])}, "
+            f"No connector has the {ENOUGH} runs that a p95 needs; the busiest is {called(most['connector'])}, "
             f"median {duration(most['p50_ms'])} (n = {most['n']:,})."
         )
     slow, quick = (_first(sure.sort("p95_ms", "connector", descending=[down, False])) for down in (True, False))
     longest = f"5 % of its runs {duration(slow['p95_ms'])} or more (n = {slow['n']:,})"
-    words = f"{safe(slow['connector'])} waits longest: {longest}"
+    words = f"{called(slow['connector'])} waits longest: {longest}"
     if len(sure) > 1:
-        words += f"; {safe(quick['connector'])} shortest, {duration(quick['p95_ms'])} (n = {quick['n']:,})"
+        words += f"; {called(quick['connector'])} shortest, {duration(quick['p95_ms'])} (n = {quick['n']:,})"
     return f"{words}, of connectors with {ENOUGH} runs or more."
 
 
@@ -56,11 +62,11 @@ def over_time(column: str, what: str) -> Any:
         if known.is_empty():
             return f"No window holds a {what}."
         worst = _first(known.sort(column, "bucket", descending=[True, False]))
-        usual = float(known[column].median() or 0)  # type: ignore[arg-type]
-        return (
-            f"The {what} was {duration(usual)} in the middle window and at most {duration(worst[column])}, "
-            f"from {moment(worst['bucket'])} UTC (n = {worst['n']:,})."
-        )
+        words = f"The {what} was highest in the window from {moment(worst['bucket'])} UTC: {duration(worst[column])}"
+        words += f" (n = {worst['n']:,})"
+        if len(known) >= _ENOUGH_WINDOWS:
+            words += f"; half of the {len(known):,} windows had at most {duration(float(known[column].median() or 0))}"  # type: ignore[arg-type]
+        return f"{words}."
 
     return say
 
@@ -88,7 +94,7 @@ def rates_by_connector(table: pl.DataFrame) -> str:
     worst = _first(failing.sort("failure_rate_low", "connector", descending=[True, False]))
     interval = f"{percent(worst['failure_rate_low'])} to {percent(worst['failure_rate_high'])}"
     return (
-        f"{safe(worst['connector'])} fails most: {percent(worst['failure_rate'])} of "
+        f"{called(worst['connector'])} fails most: {percent(worst['failure_rate'])} of "
         f"{plural(worst['n'], 'ended run')} ({interval})."
     )
 
@@ -124,7 +130,7 @@ def reasons(table: pl.DataFrame) -> str:
         return "No failed run was seen."
     worst = _first(failed)
     words = (
-        f"Most frequent: {safe(worst['cause'])}, {plural(worst['n'], 'failed run')} ({percent(worst['share'])}) "
+        f"Most frequent: {called(worst['cause'])}, {plural(worst['n'], 'failed run')} ({percent(worst['share'])}) "
         f"of {plural(worst['n_connectors'], 'connector')}"
     )
     if "change" in table.columns and (n := table.filter(pl.col("change") == "new").height):
@@ -143,7 +149,7 @@ def schedules(table: pl.DataFrame) -> str:
     bad = table.with_columns(bad=pl.col("n_late") + pl.col("n_missed")).filter(pl.col("bad") > 0)
     if "connector" in table.columns and len(bad):
         worst = _first(bad.sort("bad", "connector", descending=[True, False]))
-        words += f"; most of {safe(worst['connector'])} ({worst['bad']:,} of {worst['n']:,})"
+        words += f"; most of {called(worst['connector'])} ({worst['bad']:,} of {worst['n']:,})"
     return f"{words}."
 
 
@@ -174,7 +180,10 @@ def _peak(table: pl.DataFrame, column: str, what: str, mean: str) -> str:
     total = float(weights.sum())
     usual = float((known[mean].fill_null(0) * weights).sum()) / total if total else 0.0
     when = f"in the window from {moment(peak['bucket'])} UTC"
-    return f"At most {peak[column]:,} runs {what} at once, {when}; {usual:.3g} on average."
+    n_unknown = int(known["n_unknown"].sum())
+    lacking = f" {n_unknown:,} more did so at times not known, which this lacks." if n_unknown else ""
+    at_most = "At least" if n_unknown else "At most"
+    return f"{at_most} {peak[column]:,} runs {what} at once, {when}; {usual:.3g} on average.{lacking}"
 
 
 def stuck(table: pl.DataFrame) -> str:
@@ -184,7 +193,7 @@ def stuck(table: pl.DataFrame) -> str:
     counts = table.group_by("kind").len().sort("len", "kind", descending=[True, False]).rows()
     worst = _first(table)
     words = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in counts)
-    first = f"{safe(worst['connector'])}, since {moment(worst['since_at'])} UTC"
+    first = f"{called(worst['connector'])}, since {moment(worst['since_at'])} UTC"
     return f"{plural(len(table), 'run')}: {words}. First: {first}."
 
 
@@ -200,7 +209,7 @@ def compare(table: pl.DataFrame) -> str:
 def measure(row: dict[str, Any]) -> str:
     """The name of a measure of :func:`jobstats.compare`."""
     if row["measure"] == "cause_rate":
-        return f"failures for {safe(row['cause'])}"
+        return f"failures for {called(row['cause'])}"
     return str(row["measure"]).removesuffix("_ms").replace("_", " ")
 
 
@@ -220,10 +229,11 @@ def drivers(table: pl.DataFrame) -> str:
     if found.is_empty():
         return "Failed runs have no value of any column surely in common."
     worst = _first(found)
-    return (
-        f"{safe(worst['column']).replace('_', ' ')} {safe(worst['value'])} fails {worst['lift']:.3g} times as often as "
-        f"the rest: {worst['n_bad']:,} of {plural(worst['n'], 'run')}."
-    )
+    value = f"{safe(worst['column']).replace('_', ' ')} {called(worst['value'])}"
+    counts = f"{worst['n_bad']:,} of {plural(worst['n'], 'run')}"
+    if worst["lift"] is None:
+        return f"Of all failed runs, surely more than by chance have {value}: {counts}; no other run failed."
+    return f"Runs of {value} fail {worst['lift']:.3g} times as often as the rest: {counts}."
 
 
 def timeline(table: pl.DataFrame) -> str:

@@ -21,7 +21,7 @@ def summary(report: Report) -> str:
     width = max(len(figure.name) for figure in report.figures)
     lines += [f"  {figure.name:<{width}}  {figure.text:>8}   {figure.detail}" for figure in report.figures]
     lines += ["", *(f"  {headline}" for headline in report.headlines)]
-    lines += _listed("New and broken", [item.message for item in report.attention])
+    lines += _listed("New or broken", [item.message for item in report.attention])
     lines += _listed("What changed", [f"{change.direction}: {change.message}" for change in report.changes])
     lines += _reasons(report)
     if report.findings:

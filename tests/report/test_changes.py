@@ -6,16 +6,20 @@ import polars as pl
 import pytest
 
 import jobstats as js
-from jobstats.report import changes
+from jobstats.report import changes, sentences
 from jobstats.report.building import build
 from jobstats.report.gates import GATES, failed
-from jobstats.report.model import Figure, ObjectiveResult, Report
+from jobstats.report.model import Figure, ObjectiveResult, Report, Stale
 
 
 @pytest.fixture(scope="module")
 def report(dump) -> Report:
     objective = js.Objective(name="Crawls succeed", kind="success", target=0.9, by=["schedule_type"])
     return build(*dump, objectives=objective).report
+
+
+def stale(*names: str) -> tuple[Stale, ...]:
+    return tuple(Stale(key=f"key of {name}", name=name) for name in names)
 
 
 def figure(**values: Any) -> Figure:
@@ -75,9 +79,9 @@ def test_steps_of_objectives_causes_and_connectors(report):
         result("e", "not enough data"),
     )
     before = report.model_copy(
-        update={"figures": (), "objectives": was, "causes": ("1",), "stale": ("Drive 1", "Slack 2")}
+        update={"figures": (), "objectives": was, "causes": ("1",), "stale": stale("Drive 1", "Slack 2", "Twin")}
     )
-    found = changes.since_report(before, (), now, {"1": "HTTP 429", "2": "ENOSPC"}, ("Slack 2", "Jira 3"))
+    found = changes.since_report(before, (), now, {"1": "HTTP 429", "2": "ENOSPC"}, stale("Slack 2", "Jira 3", "Twin"))
     assert [(change.direction, change.message) for change in found] == [
         ("worse", "a: met, now at risk."),
         ("worse", "Jira 3 has become stale."),
@@ -86,7 +90,7 @@ def test_steps_of_objectives_causes_and_connectors(report):
         ("better", "Drive 1 is stale no longer."),
     ]
     many = {str(n): f"cause {n}" for n in range(100)}
-    found = changes.since_report(before, (), was, many, tuple(f"x {n}" for n in range(100)))
+    found = changes.since_report(before, (), was, many, stale(*(f"x {n}" for n in range(100))))
     assert len([change for change in found if change.direction == "new"]) == 11
     assert any("89 more causes" in change.message for change in found)
     assert any("90 more connectors have become stale" in change.message for change in found)
@@ -131,7 +135,7 @@ def test_gates(report, polls):
     assert set(reasons) == {"slo", "stale"}
     breached = [result for result in report.objectives if result.verdict == "breached"]
     assert reasons["slo"].startswith(f"Crawls succeed ({breached[0].group})")
-    assert reasons["stale"].startswith("45 connectors: ")
+    assert reasons["stale"].startswith("19 connectors: ")
     silent = build(*polls, objectives=js.Objective(name="Crawls succeed", kind="success", target=0.9)).report
     reasons = dict(reason.split(": ", 1) for reason in failed(silent, ["slo", "quality"]))
     assert reasons == {"slo": "Crawls succeed cannot be judged", "quality": "outcomes_missing"}
@@ -139,3 +143,28 @@ def test_gates(report, polls):
         failed(report, ["sol"])
     with pytest.raises(js.ArgumentError, match="the gate slo needs objectives"):
         failed(build(*polls).report, ["slo"])
+
+
+def test_connectors_of_one_name_are_told_apart():
+    row = {"connector": "Drive", "connector_id": None, "org_id": "o1"}
+    assert changes.instance(row) == "Drive"
+    assert changes.key_of(row) != changes.key_of(row | {"org_id": "o2"})
+    assert changes.instance({"connector": None, "connector_id": "c" * 40, "org_id": None}) == "(none) cccccccccccc…"
+
+
+def test_what_is_worse_is_told_before_what_is_better():
+    good = {"measure": "cause_rate", "verdict": "better", "before": 0.2, "after": 0.1, "n_before": 9, "n_after": 9}
+    rows = [
+        *({**good, "cause": f"cause {n}"} for n in range(12)),
+        good | {"measure": "failure_rate", "cause": None, "verdict": "worse"},
+    ]
+    found = changes.since_window(pl.DataFrame(rows))
+    assert [change.direction for change in found] == ["worse", *["better"] * 9]
+
+
+def test_where_no_other_run_fails_there_is_no_number_of_times():
+    row = {"column": "org_id", "value": "o1", "verdict": "driver", "lift": None, "n": 30, "n_bad": 30}
+    assert sentences.drivers(pl.DataFrame([row], schema_overrides={"lift": pl.Float64})) == (
+        "Of all failed runs, surely more than by chance have org id o1: 30 of 30 runs; no other run failed."
+    )
+    assert "fail 17 times as often as the rest" in sentences.drivers(pl.DataFrame([row | {"lift": 17.0}]))

@@ -89,7 +89,11 @@ def jobs(dump) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def built(dump, jobs):
-    told = Told("</title><script>alert(1)</script>\r\nBcc: evil@example.org", "12345678", tuple(HOSTILE[:3]))
+    told = Told(
+        "=?utf-8?q?a=0AX-Injected:_1?=</title><script>alert(1)</script>\r\nBcc: evil@example.org",
+        "12345678",
+        tuple(HOSTILE[:3]),
+    )
     objective = js.Objective(name="<b>= in time", kind="start", target=0.9, within="10s", by=["connector"], min_n=1)
     return build(jobs, dump.rejects, objectives=objective, told=told, since="3m")
 
@@ -125,7 +129,7 @@ def test_markdown_marks_up_nothing_links_nowhere_and_names_nobody(built):
     assert len(tables) > 10
     for lines in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
-    assert escaped("a|b`c`<d>@e") == "a\\|b\\`c\\`&lt;d&gt;&#64;e"
+    assert escaped("a|b`c`<d>@e") == "a\\|b\\`c\\`&lt;d&gt;(at)e"
 
 
 def test_a_letter_has_the_headers_it_was_given(built):

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -117,7 +116,7 @@ def test_the_oldest_go_and_nothing_else_does(run, store, tmp_path):
     assert untils == ["2026-11-23T14:13:00Z", "2026-11-23T14:14:00Z"]
     assert "removed " in err
     assert {"2026-11-23_notes", "2020-01-01_0123abcd"} < set(names(out))
-    assert (out / "index.html").read_text().count("/report.html") == 3  # two, and the newest
+    assert (out / "index.html").read_text().count('/report.json"') == 2
     assert run("report", store, "--out", out, "--keep", 0)[0] == 2
 
 
@@ -206,5 +205,55 @@ def test_a_latest_that_is_a_folder_of_somebody_is_not_taken(run, store, tmp_path
     (tmp_path / "out/latest/mine.txt").write_text("mine")
     code, _, err = run("report", store, "--out", tmp_path / "out", "--format", "md")
     assert (code, "cannot be written" in err) == (4, True)
+    assert "latest: cannot be written" in err
     assert (tmp_path / "out/latest/mine.txt").read_text() == "mine"
-    shutil.rmtree(tmp_path / "out")
+    assert names(tmp_path / "out") == [".lock", "latest"]
+
+
+def test_what_was_stopped_before_it_was_shown_is_shown_by_the_next_run(run, store, tmp_path):
+    asked = ("report", store, "--out", tmp_path / "out", "--format", "md")
+    folder = Path(run(*asked)[1]).parent
+    (tmp_path / "out/latest").unlink()
+    (tmp_path / "out/index.html").unlink()
+    assert "up to date" in run(*asked)[2]
+    assert os.readlink(tmp_path / "out/latest") == folder.name
+    assert (tmp_path / "out/index.html").exists()
+
+
+def test_latest_is_the_one_just_asked_for_and_has_a_page_if_any_has(run, store, tmp_path):
+    asked = ("report", store, "--out", tmp_path / "out")
+    first = Path(run(*asked, "--title", "a")[1]).parent
+    run(*asked, "--format", "md", "--title", "b")
+    assert os.readlink(tmp_path / "out/latest") == first.name
+    second = Path(run(*asked, "--title", "c")[1]).parent
+    assert os.readlink(tmp_path / "out/latest") == second.name
+    old = Path(run(*asked, "--format", "md", "--until", "2026-11-23T14:12:00Z", "--keep", 1)[1])
+    assert old.exists()
+    assert os.readlink(tmp_path / "out/latest") == second.name
+
+
+@pytest.mark.parametrize("change", ["naive", "deep", "newer", "empty"])
+def test_a_report_that_cannot_be_read_stops_no_other(run, store, tmp_path, change):
+    asked = ("report", store, "--out", tmp_path / "out", "--format", "json", "--until")
+    text = Path(run(*asked, "2026-11-23T14:12:00Z")[1]).read_text()
+    texts = {
+        "naive": text.replace('Z"', '"'),
+        "deep": "[" * 100_000,
+        "newer": text.replace('"schema_version": 1', '"schema_version": 99'),
+        "empty": "",
+    }
+    other = tmp_path / "out/2026-12-01_00000000"
+    other.mkdir()
+    (other / "report.json").write_text(texts[change])
+    code, out, _ = run(*asked, "2026-11-23T14:13:00Z")
+    assert code == 0
+    assert os.readlink(tmp_path / "out/latest") == Path(out).parent.name
+    assert run(*asked, "2026-11-23T14:14:00Z", "--compare", other / "report.json")[0] == 2
+
+
+def test_odd_days_and_many_attempts_are_no_trouble(run, tmp_path):
+    source = tmp_path / "2026-11-23T150000.000Z.json"
+    source.write_text(json.dumps([immediate("1"), immediate("2", attemptsMade=10_000, state="failed")]))
+    for since in ("2024-02-29", "1900-01-01", "7d"):
+        code, _, err = run("report", source, "--out", tmp_path / since, "--format", "md", "--since", since)
+        assert (code, "Traceback" in err) == (4 if since == "7d" else 0, False)
