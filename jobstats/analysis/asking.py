@@ -258,12 +258,17 @@ def alike(table: pl.DataFrame, frame: Any) -> Any:
     return nw.from_native(returned(table, frame.to_native())).lazy()
 
 
-def numbered(frame: Any, columns: Sequence[str], name: str) -> Any:
-    """With a number for each combination of text columns: numbers are grouped and joined many times as fast."""
-    keys = {f"_{name}_{column}": nw.col(column).fill_null(_NONE) for column in columns}
-    frame = frame.with_columns(**keys)
-    known = collected(frame.select(*keys).unique()).sort(*keys).select(*keys, pl.int_range(pl.len()).alias(name))
-    return frame.join(alike(known, frame), on=list(keys)).drop(*keys)
+def numbered(frame: Any, columns: Sequence[str], name: str) -> tuple[Any, pl.DataFrame]:
+    """With a number for each combination of text columns: numbers are grouped and joined many times as fast.
+
+    Also what each number stands for, as groups by number need none of the texts.
+    """
+    keys = {column: f"_{name}_{column}" for column in columns}
+    frame = frame.with_columns(nw.col(column).fill_null(_NONE).alias(key) for column, key in keys.items())
+    known = collected(frame.select(*keys.values()).unique()).sort(*keys.values())
+    known = known.with_columns(pl.int_range(pl.len()).alias(name))
+    numbers = frame.join(alike(known, frame), on=list(keys.values())).drop(*keys.values())
+    return numbers, known.select(name, *(pl.col(key).replace(_NONE, None).alias(column) for column, key in keys.items()))
 
 
 def rate(part: str, whole: str, name: str, confidence: float) -> list[pl.Expr]:
