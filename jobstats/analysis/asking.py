@@ -172,8 +172,8 @@ def tallied(frame: Any, keys: Sequence[str], names: Sequence[str]) -> pl.DataFra
     """
     found = collected(frame.group_by(*keys, "_code").agg(nw.len().alias("_n")))
     count, code = pl.col("_n").cast(pl.Int64), pl.col("_code").cast(pl.Int64)
-    sums = (count.filter(code & 2**place > 0).sum().alias(name) for place, name in enumerate(names))
-    return found.group_by(keys).agg(*sums)
+    counts = {name: count * (code // 2**place % 2) for place, name in enumerate(names)}
+    return found.select(*keys, **counts).group_by(keys).sum()
 
 
 def held(frame: Any, columns: Sequence[str]) -> Any:
@@ -268,7 +268,9 @@ def numbered(frame: Any, columns: Sequence[str], name: str) -> tuple[Any, pl.Dat
     known = collected(frame.select(*keys.values()).unique()).sort(*keys.values())
     known = known.with_columns(pl.int_range(pl.len()).alias(name))
     numbers = frame.join(alike(known, frame), on=list(keys.values())).drop(*keys.values())
-    return numbers, known.select(name, *(pl.col(key).replace(_NONE, None).alias(column) for column, key in keys.items()))
+    return numbers, known.select(
+        name, *(pl.col(key).replace(_NONE, None).alias(column) for column, key in keys.items())
+    )
 
 
 def rate(part: str, whole: str, name: str, confidence: float) -> list[pl.Expr]:
