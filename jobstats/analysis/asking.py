@@ -23,6 +23,8 @@ from jobstats.table import EPOCH, HISTORY_SCHEMA, SCHEMA, check_columns, epoch_m
 
 By = str | Sequence[str] | None
 
+_TEXTS = pl.Categorical(pl.Categories("jobstats"))
+"""Texts as numbers, which Polars groups in half the time. A type of its own: what the caller has stays as it is."""
 _MONDAY_MS = 4 * UNITS["d"]
 _MOST_ROWS = 1_000_000
 BUCKET = "bucket"
@@ -147,12 +149,40 @@ def collected(frame: Any) -> pl.DataFrame:
     is_scan = isinstance(native, pl.LazyFrame)
     table: pl.DataFrame = native.collect(engine="streaming") if is_scan else frame.collect("polars").to_native()
     instants = [name for name, dtype in table.schema.items() if dtype == pl.Datetime]
-    return table.with_columns(pl.col(instants).dt.convert_time_zone("UTC").dt.cast_time_unit("ms"))
+    return table.with_columns(
+        pl.col(_TEXTS).cast(pl.String), pl.col(instants).dt.convert_time_zone("UTC").dt.cast_time_unit("ms")
+    )
 
 
 def flags(conditions: dict[str, Any]) -> list[Any]:
     """A column of 1 and 0 for each condition, which every engine can sum."""
     return [nw.when(condition).then(1).otherwise(0).alias(name) for name, condition in conditions.items()]
+
+
+def coded(frame: Any, conditions: dict[str, Any]) -> Any:
+    """With the column ``_code``, which says for each row what conditions hold, the first in its lowest bit."""
+    bits = (nw.when(condition).then(2**place).otherwise(0) for place, condition in enumerate(conditions.values()))
+    return frame.with_columns(_code=sum(bits, start=nw.lit(0)))
+
+
+def tallied(frame: Any, keys: Sequence[str], names: Sequence[str]) -> pl.DataFrame:
+    """For how many rows of a coded frame each condition holds, by group.
+
+    A sum for each condition takes every engine longer than to count the rows of each code.
+    """
+    found = collected(frame.group_by(*keys, "_code").agg(nw.len().alias("_n")))
+    count, code = pl.col("_n").cast(pl.Int64), pl.col("_code").cast(pl.Int64)
+    counts = {name: count * (code // 2**place % 2) for place, name in enumerate(names)}
+    return found.select(*keys, **counts).group_by(keys).sum()
+
+
+def held(frame: Any, columns: Sequence[str]) -> Any:
+    """These columns, to be asked of more than once: Polars holds them in memory, other engines read them again."""
+    frame = frame.select(*columns)
+    native = frame.to_native()
+    if not isinstance(native, pl.LazyFrame):
+        return frame
+    return nw.from_native(native.with_columns(pl.col(pl.String).cast(_TEXTS)).collect(engine="streaming").lazy())
 
 
 def counted(frame: Any, conditions: dict[str, Any]) -> dict[str, int]:
@@ -228,12 +258,19 @@ def alike(table: pl.DataFrame, frame: Any) -> Any:
     return nw.from_native(returned(table, frame.to_native())).lazy()
 
 
-def numbered(frame: Any, columns: Sequence[str], name: str) -> Any:
-    """With a number for each combination of text columns: numbers are grouped and joined many times as fast."""
-    keys = {f"_{name}_{column}": nw.col(column).fill_null(_NONE) for column in columns}
-    frame = frame.with_columns(**keys)
-    known = collected(frame.select(*keys).unique()).sort(*keys).select(*keys, pl.int_range(pl.len()).alias(name))
-    return frame.join(alike(known, frame), on=list(keys)).drop(*keys)
+def numbered(frame: Any, columns: Sequence[str], name: str) -> tuple[Any, pl.DataFrame]:
+    """With a number for each combination of text columns: numbers are grouped and joined many times as fast.
+
+    Also what each number stands for, as groups by number need none of the texts.
+    """
+    keys = {column: f"_{name}_{column}" for column in columns}
+    frame = frame.with_columns(nw.col(column).fill_null(_NONE).alias(key) for column, key in keys.items())
+    known = collected(frame.select(*keys.values()).unique()).sort(*keys.values())
+    known = known.with_columns(pl.int_range(pl.len()).alias(name))
+    numbers = frame.join(alike(known, frame), on=list(keys.values())).drop(*keys.values())
+    return numbers, known.select(
+        name, *(pl.col(key).replace(_NONE, None).alias(column) for column, key in keys.items())
+    )
 
 
 def rate(part: str, whole: str, name: str, confidence: float) -> list[pl.Expr]:

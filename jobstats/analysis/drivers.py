@@ -13,6 +13,7 @@ from jobstats.analysis.asking import (
     check_confidence,
     collected,
     flags,
+    held,
     numbered,
     outcomes_are_seen,
     rate,
@@ -147,17 +148,20 @@ def _bad(of: str) -> tuple[Any, Any]:
 def _cells(runs: Any, names: list[str], stretch: int) -> dict[str, Cells]:
     """Of each column, runs and bad runs with each of its values, of each connector and of each stretch of time."""
     # Which runs these are, in one number: the same for two values if they have the same runs.
-    runs = numbered(runs.with_columns(_print=nw.col("_ms") % _PRINT), CLUSTER, "_connector")
+    runs, connectors = numbered(runs.with_columns(_print=nw.col("_ms") % _PRINT), CLUSTER, "_connector")
     # What mostly hangs together is reduced together. The weekday is that of the stretch, which divides a day.
     together = [name for name in names if name in COLUMNS and name != "hour"]
-    keys = [name for name in together if name != "weekday"]
+    keys = [name for name in together if name not in ("weekday", *CLUSTER)]
+    others = [name for name in names if name not in together]
+    runs = held(runs, [*keys, *others, "_connector", "_time", *_SUMS])
     found = {}
     if together:
         cells = collected(runs.group_by(*keys, "_connector", "_time").agg(nw.col(_SUMS).sum()))
+        cells = cells.join(connectors, on="_connector")
         weekday = clock(pl.col("_time") * stretch)["weekday"]
         found = _of_each(cells.with_columns(pl.col(_SUMS).cast(pl.Int64), weekday=weekday), together)
     # Of hours there may be as many cells as runs, so these stay where the runs are.
-    return found | {name: _of_one(runs.rename({name: "value"}), name) for name in names if name not in together}
+    return found | {name: _of_one(runs.rename({name: "value"}), name) for name in others}
 
 
 def _of_each(cells: pl.DataFrame, names: list[str]) -> dict[str, Cells]:

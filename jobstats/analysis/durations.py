@@ -22,10 +22,13 @@ from jobstats.analysis.asking import (
     ask,
     at_ms,
     check_confidence,
+    coded,
     collected,
     flags,
+    held,
     outcomes_are_seen,
     returned,
+    tallied,
 )
 from jobstats.errors import ArgumentError
 from jobstats.moments import Moment
@@ -93,14 +96,16 @@ def summarised(
         until=until,
     )
     open_name, is_open = lengths.open
-    sums = [*lengths.left_out, open_name]
-    runs = asked.runs.with_columns(*flags({"n": lengths.known, **lengths.left_out, open_name: is_open}))
+    conditions = {"n": lengths.known, **lengths.left_out, open_name: is_open}
     if censored:
+        runs = asked.runs.with_columns(*flags(conditions))
         measured = _of_all(runs, asked.keys, lengths, quantiles, confidence)
     else:
         # Apart, as quantiles of what is known are worked out in half the time of quantiles of known and null.
-        counts = collected(runs.group_by(asked.keys).agg(nw.col("n", *sums).sum()))
-        known = collected(_of_known(asked.runs.filter(lengths.known), asked.keys, lengths.column, quantiles))
+        runs = coded(asked.runs.with_columns(_ms=nw.col(lengths.column)), conditions)
+        runs = held(runs, [*asked.keys, "_code", "_ms"])
+        counts = tallied(runs, asked.keys, list(conditions))
+        known = collected(_of_known(runs.filter(nw.col("_code") == 1), asked.keys, "_ms", quantiles))
         measured = counts.join(known, on=asked.keys, how="left", nulls_equal=True)
     table = answered(asked, measured.with_columns(n_excluded=pl.sum_horizontal(list(lengths.left_out))))
     table = table.with_columns(pl.col("max_ms", *lengths.counts).cast(pl.Int64))
