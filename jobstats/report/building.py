@@ -35,13 +35,11 @@ from jobstats.report.model import (
     Status,
     Verdict,
 )
-from jobstats.report.reach import reach
+from jobstats.report.reach import FIRST_YEAR, reach
 from jobstats.table import RECORD_SCHEMA, SCHEMA
 from jobstats.wording import plural, safe
 
 _MESSAGE_CHARACTERS = 500
-_FIRST_YEAR = 1971
-"""No job is older, and from here time can be counted back."""
 
 
 class Built(NamedTuple):
@@ -144,7 +142,7 @@ def _recent(runs: pl.DataFrame | pl.LazyFrame, begin: datetime | None, end: date
     """The runs that matter for the period and the window before it: those that anything happened to, or may have."""
     frame = runs.lazy()
     if begin is not None and end is not None:
-        earliest = begin - (end - begin) if begin.year > _FIRST_YEAR else begin
+        earliest = begin - (end - begin) if begin.year > FIRST_YEAR else begin
         times = ("created_at", "eligible_at", "started_at", "finished_at", "ended_before_at")
         frame = frame.filter(pl.any_horizontal(pl.col(times) >= earliest) | ~pl.col("is_ended"))
     return frame.collect(engine="streaming")

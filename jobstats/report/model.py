@@ -50,9 +50,9 @@ class Figure(_Part):
     name: str
     kind: Kind
     value: float | None
-    low: float | None
-    high: float | None
-    is_bounds: bool
+    low: float | None = None
+    high: float | None = None
+    is_bounds: bool = False
     """Whether low and high are what is certain, whatever happened unseen, and not an interval of an estimate."""
     n: int
     text: str

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -111,10 +111,10 @@ def locked(out: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def editions(out: Path) -> list[Edition]:
-    """The reports that stand in a folder, oldest first. What cannot be read is no report."""
+def editions(out: Path, key: str = "*") -> list[Edition]:
+    """The reports that stand in a folder, of one key or all, oldest first. What cannot be read is no report."""
     found = []
-    for folder in out.iterdir():
+    for folder in out.glob(f"*_{key}"):
         if _FOLDER.fullmatch(folder.name) and (folder / _REPORT).is_file():
             with suppress(ArgumentError):
                 found.append(Edition(folder, read_report(folder / _REPORT)))
@@ -142,7 +142,7 @@ def _length(period: Period) -> timedelta | None:
 
 def standing(out: Path, key: str) -> Edition | None:
     """The report of this key, if it has been made."""
-    return next((edition for edition in editions(out) if edition.folder.name.endswith(f"_{key}")), None)
+    return next(iter(editions(out, key)), None)
 
 
 def publish(
@@ -183,11 +183,17 @@ def _replace(folder: Path, fresh: Path) -> None:
 def show(out: Path, made: Path, keep: int | None, told: Callable[[str], object]) -> None:
     """Point ``latest`` at the newest report, list all in the index, and remove the oldest beyond ``keep``.
 
-    The one that was just asked for stays, however old. Of several of one age that with a page is the latest, and of
-    these the one just asked for.
+    The one that was just asked for stays, however old. Of several of one age that with a page is the latest, of these
+    the one just asked for, and else the one that has been it.
     """
     with writing(out):
-        found = sorted(editions(out), key=lambda one: (*one.age[:2], (one.folder / _PAGE).exists(), one.folder == made))
+        link = out / _LATEST
+        latest = os.readlink(link) if link.is_symlink() else None
+
+        def rank(one: Edition) -> tuple[Any, ...]:
+            return (*one.age[:2], (one.folder / _PAGE).exists(), one.folder == made, one.folder.name == latest)
+
+        found = sorted(editions(out), key=rank)
         old = [] if keep is None else [edition for edition in found[:-keep] if edition.folder != made]
         shown = [edition for edition in found if edition not in old]
         _point(out, shown[-1].folder.name)

@@ -22,7 +22,7 @@ from jobstats.objectives import Objective
 _LEAST = timedelta(days=28)
 _CONNECTOR = ["org_id", "connector", "connector_id"]
 _FIRST_RUNS = 3
-_FIRST_YEAR = 1971
+FIRST_YEAR = 1971
 """No job is older, and time can be counted back from here."""
 
 
@@ -36,7 +36,7 @@ class Reach(NamedTuple):
 def reach(jobs: pl.LazyFrame, begin: datetime | None, end: datetime | None, objectives: Sequence[Objective]) -> Reach:
     """What bears on the period [begin, end) and on objectives that are judged at its end."""
     records = exported(jobs)
-    if begin is None or end is None or begin.year < _FIRST_YEAR:
+    if begin is None or end is None or begin.year < FIRST_YEAR:
         return Reach(records, None)
     asked = max((objective.window_ms for objective in objectives if objective.kind != "fresh"), default=0)
     earliest = min(begin - max(_LEAST, 2 * (end - begin)), end - timedelta(milliseconds=asked + UNITS["d"]))
