@@ -294,7 +294,7 @@ def _unseen(gaps: pl.DataFrame, grid: pl.Series, span: tuple[int, int], grace_ms
     since = place(span[0] - gaps.select(longest).to_series(), gaps["_pattern"], grid, "left")
     gaps = gaps.with_columns(first=pl.max_horizontal("first", since)).filter(pl.col("first") < pl.col("last"))
     if (n := (gaps["last"] - gaps["first"]).sum()) > MOST_FIRES:
-        raise ArgumentError(f"{n:,} expected fires were not seen, too many to tell; ask for fewer with since")
+        raise ArgumentError(f"{n:,} expected fires were not seen, too many to tell apart; ask for fewer with since")
     rows = gaps.with_columns(place=pl.int_ranges("first", "last")).explode("place")
     rows = rows.with_columns(fire=grid.gather(rows["place"]) % LINE)
     return (

@@ -91,7 +91,7 @@ def _heat(cells: pl.DataFrame, text: str, notes: list[str]) -> alt.TopLevelMixin
             alt.Tooltip("n:Q", format=","),
         ],
     )
-    cell: dict[str, Any] = {"cornerRadius": 2, "width": {"band": 0.94}, "height": {"band": 0.92}}
+    cell: dict[str, Any] = {"width": {"band": 0.94}, "height": {"band": 0.92}}
     scale = alt.Scale(type="log", domain=[low / 1.001, high], range=[_FAINT, _STRONG], clamp=True, nice=False)
     layers = [
         base.mark_rect(fill=None, fillOpacity=0, stroke=theme.SLATE, strokeWidth=0.8, strokeOpacity=0.4, **cell),

@@ -21,14 +21,18 @@ class Look(NamedTuple):
 
 
 def labelled_instances(table: pl.DataFrame) -> pl.DataFrame:
-    """With a safe ``label`` in place of the instance: its connector, and the start of its id if others are of it."""
+    """With a safe ``label`` in place of the instance: its connector, and a piece of its id if others are of it."""
     instances = table.select(INSTANCE).unique(maintain_order=True)
-    name = pl.col("connector").fill_null("(none)")
-    short = pl.col("connector_id").fill_null("(none)").str.head(_ID_CHARACTERS)
+    name, whole = pl.col("connector").fill_null("(none)"), pl.col("connector_id").fill_null("(none)")
+    head = whole.str.head(_ID_CHARACTERS)
+    is_told_by_head = (head.n_unique() == whole.n_unique()).over("connector") | (
+        whole.str.len_chars() <= _ID_CHARACTERS
+    )
+    short = pl.when(is_told_by_head).then(head).otherwise(pl.lit("…") + whole.str.tail(_ID_CHARACTERS))
     instances = instances.with_columns(
         label=pl.when(pl.len().over("connector") > 1).then(name + " " + short).otherwise(name)
     )
-    # Ids can have one beginning: the second of them is #2.
+    # Ids of two organisations can be the same: the second of them is #2.
     nth = pl.int_range(1, pl.len() + 1).over("label")
     named = pl.when(nth == 1).then("label").otherwise(pl.format("{} #{}", "label", nth))
     instances = theme.labelled(instances.with_columns(_name=named).drop("label"), ["_name"], "")

@@ -115,7 +115,7 @@ def _attained(worst: pl.DataFrame, y: alt.Y) -> Any:
         alt.X("target:Q", axis=axis, scale=scale)
     )
     attained = verdicts.points(known, _LOOKS).encode(alt.X("attainment:Q", axis=axis, scale=scale))
-    return alt.layer(targets, whiskers, attained).properties(width=280)
+    return alt.layer(targets, whiskers, attained).properties(width=220)
 
 
 def _burns(worst: pl.DataFrame, y: alt.Y) -> Any:
@@ -134,10 +134,8 @@ def _burns(worst: pl.DataFrame, y: alt.Y) -> Any:
         tooltip=[alt.Tooltip("label:N", title="objective"), "span:N", alt.Tooltip("burn:Q", format=",.2f")],
     )
     opacity = alt.FillOpacity("burn:Q", scale=alt.Scale(domain=[0, _FAST], range=[0, 0.5], clamp=True), legend=None)
-    cells = base.mark_rect(fill=theme.ORANGE, cornerRadius=2).encode(opacity)
-    over = base.transform_filter("datum.burn > 1").mark_rect(
-        fillOpacity=0, stroke=theme.ORANGE, strokeWidth=1.5, cornerRadius=2
-    )
+    cells = base.mark_rect(fill=theme.ORANGE).encode(opacity)
+    over = base.transform_filter("datum.burn > 1").mark_rect(fillOpacity=0, stroke=theme.ORANGE, strokeWidth=1.5)
     numbers = base.transform_calculate(
         number="datum.burn >= 9.95 ? format(datum.burn, ',.0f') : format(datum.burn, '.1f')"
     ).mark_text(style="text")

@@ -21,6 +21,7 @@ LEAST_POINTS = 0.01
 LEAST_RATIO = 0.1
 _RANK = {"met": 0, "not enough data": 1, "at risk": 2, "breached": 3}
 _MOST = 10
+_ID_CHARACTERS = 36
 _HIGHER_IS_BETTER = ("on_time_rate", "objective:")
 
 
@@ -172,8 +173,8 @@ def _how_stale(row: dict[str, object]) -> str:
 
 
 def instance(row: dict[str, object]) -> str:
-    """A connector instance in words: its kind, and as much of its id as tells it from most others."""
-    return called(row["connector"]) + (f" {safe(row['connector_id'], 13)}" if row["connector_id"] else "")
+    """A connector instance in words: its kind and its id, whole if it is a UUID."""
+    return called(row["connector"]) + (f" {safe(row['connector_id'], _ID_CHARACTERS)}" if row["connector_id"] else "")
 
 
 def key_of(row: dict[str, object]) -> str:

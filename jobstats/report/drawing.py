@@ -5,6 +5,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import altair as alt
@@ -19,9 +20,19 @@ from jobstats.report.model import Exhibit
 VEGA_LITE = alt.VEGALITE_VERSION.removeprefix("v").rsplit(".", 1)[0]
 """Named whenever something is drawn: a renderer of another version would draw what Altair did not mean."""
 _SVG = "{http://www.w3.org/2000/svg}"
+_GROUP = f"{_SVG}g"
 _GEOMETRY = ("d", "transform", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "width", "height", "points")
+_SHARES = ("opacity", "fill-opacity", "stroke-opacity")
 _NOISE = ("class", "role", "aria-roledescription", "aria-hidden", "pointer-events", "font-family", "style", "version")
-_DEFAULTS = {"opacity": "1", "stroke-opacity": "1", "fill-opacity": "1", "stroke-width": "1", "text-anchor": "start"}
+_DEFAULTS = {
+    **dict.fromkeys(("opacity", "fill-opacity", "stroke-opacity", "stroke-width"), "1"),
+    **dict.fromkeys(("x2", "y2"), "0"),
+    "text-anchor": "start",
+}
+_INHERITED = (
+    *("fill", "fill-opacity", "font-size", "font-weight", "stroke", "stroke-dasharray"),
+    *("stroke-linecap", "stroke-opacity", "stroke-width", "text-anchor"),
+)
 _OF_MANY = ("line mark", "area mark")
 """They would say the first of their values, wherever the pointer is."""
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?|-?\d+e-?\d+")
@@ -92,6 +103,7 @@ def svg(chart: alt.TopLevelMixin, name: str, tip: Callable[[str], str] = str) ->
     ET.register_namespace("", _SVG[1:-1])
     root = ET.fromstring(text)  # noqa: S314  written by vl-convert just now
     _slimmed(root, tip)
+    _joined(root)
     for node in root.iter():
         for key, value in node.attrib.items():
             node.set(key, value if key.startswith("data-") else _named(key, value, name))
@@ -107,7 +119,7 @@ def _slimmed(node: ET.Element, tip: Callable[[str], str]) -> None:
         else:
             _slimmed(child, tip)
     label = node.attrib.pop("aria-label", None)
-    is_one = node.tag != f"{_SVG}g" and node.attrib.get("aria-roledescription") not in _OF_MANY
+    is_one = node.tag != _GROUP and node.attrib.get("aria-roledescription") not in _OF_MANY
     if label and is_one and node.attrib.get("role") == "graphics-symbol":
         node.set("data-t", tip(label))
     for key in _NOISE:
@@ -116,9 +128,27 @@ def _slimmed(node: ET.Element, tip: Callable[[str], str]) -> None:
     for key, value in usual.items():
         if node.attrib.get(key) == value:
             del node.attrib[key]
-    for key in _GEOMETRY:
-        if key in node.attrib:
-            node.set(key, _NUMBER.sub(_rounded, node.attrib[key]))
+    for keys, places in ((_GEOMETRY, 1), (_SHARES, 3)):
+        for key in keys:
+            if key in node.attrib:
+                node.set(key, _NUMBER.sub(partial(_rounded, places), node.attrib[key]))
+    if node.attrib.get("transform") == "translate(0,0)":
+        del node.attrib["transform"]
+
+
+def _joined(node: ET.Element) -> None:
+    """Groups that say nothing go, and what all parts of a group say it says for them."""
+    parts = list(node)
+    for part in parts:
+        _joined(part)
+    node[:] = [kept for part in parts for kept in (part if part.tag == _GROUP and not part.attrib else [part])]
+    # One level up at most, where the style of the page still finds text that has the usual look.
+    for key in _INHERITED if node.tag == _GROUP and len(node) > 1 and all(part.tag != _GROUP for part in node) else ():
+        said = {part.attrib.get(key) for part in node}
+        if len(said) == 1 and (value := said.pop()):
+            node.set(key, value)
+            for part in node:
+                del part.attrib[key]
 
 
 def _is_invisible(node: ET.Element) -> bool:
@@ -128,8 +158,8 @@ def _is_invisible(node: ET.Element) -> bool:
     return is_frame and not ({"fill", "stroke"} & node.attrib.keys())
 
 
-def _rounded(number: Any) -> str:
-    return f"{float(number[0]):.1f}".removesuffix(".0")
+def _rounded(places: int, number: Any) -> str:
+    return f"{float(number[0]):.{places}f}".rstrip("0").rstrip(".")
 
 
 def _named(key: str, value: str, name: str) -> str:

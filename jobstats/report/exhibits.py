@@ -80,6 +80,13 @@ class _Plan(NamedTuple):
     """What the table is sorted by, greatest first; in its own order otherwise."""
 
 
+class _Untold(NamedTuple):
+    """An empty answer, and why it is one."""
+
+    table: Any
+    why: str
+
+
 class _Group(NamedTuple):
     id: str
     title: str
@@ -96,21 +103,22 @@ def exhibited(asking: Asking) -> tuple[tuple[Section, ...], dict[str, pl.DataFra
             answer = plan.ask(asking)
             if answer is None:
                 continue
+            answer, why = answer if isinstance(answer, _Untold) else (answer, None)
             table: pl.DataFrame = answer.lazy().collect()
             frames[plan.id] = table
-            exhibits.append(_exhibit(plan, table))
+            exhibits.append(_exhibit(plan, table, f"Not told: {why}." if why else plan.say(table)))
         if exhibits:
             sections.append(Section(id=group.id, title=group.title, text=group.text, exhibits=tuple(exhibits)))
     return tuple(sections), frames
 
 
-def _exhibit(plan: _Plan, table: pl.DataFrame) -> Exhibit:
+def _exhibit(plan: _Plan, table: pl.DataFrame, sentence: str) -> Exhibit:
     keys = [name for name in plan.worst if name in table.columns]
     ranked = table.sort(keys, descending=True, nulls_last=True, maintain_order=True) if keys else table
     return Exhibit(
         id=plan.id,
         title=plan.title,
-        sentence=plan.say(table),
+        sentence=sentence,
         chart=plan.chart if len(table) else None,
         table=tabled(ranked, plan.columns),
     )
@@ -151,12 +159,16 @@ def _attempts(asking: Asking) -> Any:
 
 
 def _punctuality(asking: Asking) -> Any:
-    """By connector, unless one schedule has runs of several: that happens, and is no reason for no report."""
+    """By connector, unless one schedule has runs of several or fires were too many: no reason for no report."""
     try:
         return schedule_adherence(asking.runs, by="connector", **asking.window)
     except ArgumentError:
+        pass
+    try:
         table = schedule_adherence(asking.runs, **asking.window).lazy().collect()
-        return table.select(pl.lit(None, pl.String).alias("connector"), pl.all())
+    except ArgumentError as error:
+        return _Untold(schedule_adherence(asking.recent.clear(), by="connector", **asking.window), str(error))
+    return table.select(pl.lit(None, pl.String).alias("connector"), pl.all())
 
 
 def _objectives(asking: Asking) -> Any:

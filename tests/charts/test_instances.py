@@ -291,13 +291,24 @@ def test_clocks_are_those_of_the_zone(dump, name):
 
 def test_instances_are_told_apart():
     table = pl.DataFrame(
-        [("o", "Drive", "abcdefgh-1"), ("o", "Drive", "abcdefgh-2"), ("o", "Jira", "x"), (None, None, None)],
+        [
+            *(("o", "Drive", "abcdefgh-1"), ("o", "Drive", "abcdefgh-2"), ("p", "Drive", "abcdefgh-2")),
+            *(("o", "Box", "12345678-1"), ("o", "Box", "abcdefgh-1"), ("o", "Jira", "x"), (None, None, None)),
+        ],
         schema=["org_id", "connector", "connector_id"],
         orient="row",
     )
     labels = instances.labelled_instances(pl.concat([table, table]))["label"].to_list()
-    assert labels[:4] == ["Drive abcdefgh", "Drive abcdefgh #2", "Jira", "(none)"]
-    assert labels[4:] == labels[:4]
+    told = [
+        "Drive …cdefgh-1",
+        "Drive …cdefgh-2",
+        "Drive …cdefgh-2 #2",
+        "Box 12345678",
+        "Box abcdefgh",
+        "Jira",
+        "(none)",
+    ]
+    assert labels == told * 2
 
 
 def test_lengths_are_said_in_vega_as_in_python():

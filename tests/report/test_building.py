@@ -161,6 +161,22 @@ def test_frames_larger_than_memory_give_the_same_report(dump):
     assert build(dump.jobs.lazy(), dump.rejects, since="3m").report == build(*dump, since="3m").report
 
 
+def test_a_page_is_small_however_much_there_is_to_tell(dump):
+    name = pl.format("The connector of department {}", pl.col("connector_id").hash() % 10_000)
+    times = pl.col(pl.Datetime("ms", "UTC"))
+    days = [dump.jobs.with_columns(times.dt.offset_by(f"{hours}h"), connector=name) for hours in range(0, 8 * 24, 6)]
+    many = pl.concat(days)
+    assert many["connector"].n_unique() > 400
+    objectives = [SLO[0], SLO[1], js.Objective(name="Fresh", kind="fresh", target=0.95, within="26h", by=["connector"])]
+    built = build(many, dump.rejects, since="7d", objectives=objectives)
+    assert built.report.period.every == "6h"
+    said = {exhibit.id: exhibit.sentence for section in built.report.sections for exhibit in section.exhibits}
+    # Schedules of seconds, of which six minutes in six hours were seen.
+    assert re.fullmatch(r"Not told: [\d,]+ expected fires were not seen, too many .*\.", said["schedules"])
+    assert 400_000 < len(page(built).encode()) < 600_000
+    assert len(page(built, live=True).encode()) < 1_100_000
+
+
 def test_labels_of_emoji_can_be_drawn(tmp_path):
     for changes in ({"failedReason": "😀" * 100}, {"data": {"connector": "😀" * 50}}):
         failed = [immediate(str(n), state="failed", **({"failedReason": "no"} | changes)) for n in range(70)]
