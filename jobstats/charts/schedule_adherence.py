@@ -72,7 +72,7 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
     worst = frame.sort(order, descending=[False, True, False, True, False], nulls_last=True).head(theme.MOST_GROUPS)
     if len(worst) < len(frame):
         notes.append(f"worst {len(worst)} of {len(frame):,} groups")
-    notes.append("grey line: interval of all not on time, by whose lower end they are ordered")
+    notes.append("grey: interval of all not on time, by whose lower end they are ordered")
     worst = worst.with_row_index("rank").with_columns(
         low=1 - pl.col("on_time_rate_high"),
         high=1 - pl.col("on_time_rate_low"),
@@ -109,7 +109,7 @@ def _bars(worst: pl.DataFrame, y: alt.Y) -> Any:
     layers: list[Any] = [
         alt.Chart(theme.data(shown))
         .transform_filter("isValid(datum.low)")
-        .mark_rule(strokeWidth=2, color=theme.SLATE)
+        .mark_rule(strokeWidth=5, opacity=0.35, color=theme.SLATE)
         .encode(
             y,
             place("low"),

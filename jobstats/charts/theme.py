@@ -194,7 +194,7 @@ def time_axis(buckets: pl.Series, tz: str = "UTC", field: str = "bucket", most: 
     days = (last - first).total_seconds() / 86_400 if first and last else 0  # type: ignore[operator, union-attr]
     form = (
         "%H:%M:%S"
-        if days <= 0.01
+        if days * 86_400 / most < 45  # or there would be ticks within minutes
         else "%H:%M"
         if days <= 1
         else "%d %b %H:%M"
