@@ -23,8 +23,8 @@ from jobstats.table import EPOCH, HISTORY_SCHEMA, SCHEMA, check_columns, epoch_m
 
 By = str | Sequence[str] | None
 
-_TEXTS = pl.Categorical(pl.Categories("jobstats"))
-"""Texts as numbers, which Polars groups in half the time. A type of its own: what the caller has stays as it is."""
+_OURS = "jobstats"
+"""Namespace of texts as numbers, which Polars groups in half the time; what the caller has of these stays as it is."""
 _MONDAY_MS = 4 * UNITS["d"]
 _MOST_ROWS = 1_000_000
 BUCKET = "bucket"
@@ -142,16 +142,28 @@ def _typed(table: pl.DataFrame) -> pl.DataFrame:
     return table.cast({name: dtype for name, dtype in SCHEMA.items() if table.schema.get(name, dtype) != dtype})
 
 
-def collected(frame: Any) -> pl.DataFrame:
-    """The rows of a lazy Narwhals frame as Polars, instants in the unit and zone of the jobs table."""
+def collected(frame: Any, *, is_plain: bool = True) -> pl.DataFrame:
+    """The rows of a lazy Narwhals frame as Polars, instants in the unit and zone of the jobs table.
+
+    Unless it must be ``plain``, texts that are held as numbers stay so.
+    """
     native = frame.to_native()
     # A scan of a store may be larger than memory, and its answer is small.
     is_scan = isinstance(native, pl.LazyFrame)
     table: pl.DataFrame = native.collect(engine="streaming") if is_scan else frame.collect("polars").to_native()
     instants = [name for name, dtype in table.schema.items() if dtype == pl.Datetime]
-    return table.with_columns(
-        pl.col(_TEXTS).cast(pl.String), pl.col(instants).dt.convert_time_zone("UTC").dt.cast_time_unit("ms")
-    )
+    table = table.with_columns(pl.col(instants).dt.convert_time_zone("UTC").dt.cast_time_unit("ms"))
+    return plain(table) if is_plain else table
+
+
+def plain(table: pl.DataFrame) -> pl.DataFrame:
+    """With the texts that are held as numbers as texts."""
+    ours = [
+        name
+        for name, dtype in table.schema.items()
+        if isinstance(dtype, pl.Categorical) and dtype.categories.namespace() == _OURS
+    ]
+    return table.with_columns(pl.col(ours).cast(pl.String))
 
 
 def flags(conditions: dict[str, Any]) -> list[Any]:
@@ -182,7 +194,8 @@ def held(frame: Any, columns: Sequence[str]) -> Any:
     native = frame.to_native()
     if not isinstance(native, pl.LazyFrame):
         return frame
-    return nw.from_native(native.with_columns(pl.col(pl.String).cast(_TEXTS)).collect(engine="streaming").lazy())
+    texts = pl.Categorical(pl.Categories.random(namespace=_OURS))
+    return nw.from_native(native.with_columns(pl.col(pl.String).cast(texts)).collect(engine="streaming").lazy())
 
 
 def counted(frame: Any, conditions: dict[str, Any]) -> dict[str, int]:

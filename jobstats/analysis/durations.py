@@ -30,6 +30,7 @@ from jobstats.analysis.asking import (
     returned,
     tallied,
 )
+from jobstats.analysis.order import summed_up
 from jobstats.errors import ArgumentError
 from jobstats.moments import Moment
 
@@ -105,7 +106,7 @@ def summarised(
         runs = coded(asked.runs.with_columns(_ms=nw.col(lengths.column)), conditions)
         runs = held(runs, [*asked.keys, "_code", "_ms"])
         counts = tallied(runs, asked.keys, list(conditions))
-        known = collected(_of_known(runs.filter(nw.col("_code") == 1), asked.keys, "_ms", quantiles))
+        known = summed_up(runs.filter(nw.col("_code") == 1), asked.keys, "_ms", quantiles)
         measured = counts.join(known, on=asked.keys, how="left", nulls_equal=True)
     table = answered(asked, measured.with_columns(n_excluded=pl.sum_horizontal(list(lengths.left_out))))
     table = table.with_columns(pl.col("max_ms", *lengths.counts).cast(pl.Int64))
@@ -113,15 +114,6 @@ def summarised(
         seen = outcomes_are_seen(jobs)
         table = table.with_columns(pl.when(seen).then(pl.col(measures)), is_estimable=pl.lit(seen))
     return returned(table.select(*asked.shown, *measures, *lengths.last[len(MEASURES) :]), jobs)
-
-
-def _of_known(runs: Any, keys: list[str], column: str, quantiles: dict[str, float]) -> Any:
-    length = nw.col(column)
-    return runs.group_by(keys).agg(
-        *(length.quantile(share, interpolation="linear").alias(name) for name, share in quantiles.items()),
-        length.mean().alias("mean_ms"),
-        length.max().alias("max_ms"),
-    )
 
 
 def _of_all(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import STARTED, Asked, By, answered, ask, at_ms, collected, flags, returned
+from jobstats.analysis.asking import STARTED, Asked, By, answered, ask, at_ms, collected, flags, held, plain, returned
 from jobstats.analysis.drift import compared
 from jobstats.errors import ArgumentError
 from jobstats.moments import UNITS, Moment, length_ms
@@ -110,21 +110,28 @@ def failure_reasons(
         _period=_period(windows),
     )
     # Grouped by connector and day too, so that the few causes of many texts can still count distinct ones.
-    texts = runs.group_by([*dict.fromkeys([*asked.keys, "failed_reason", *_CONNECTOR, "_day", "_period"])]).agg(
-        nw.col(*_SUMS).sum(),
-        nw.col("_at").min().alias("first_seen_at"),
-        nw.col("_at").max().alias("last_seen_at"),
-    )
-    found = collected(texts).with_columns(pl.col(_SUMS).cast(pl.Int64))
-    found = found.hstack(classify(found["failed_reason"], rules=known))
-    counted = _counted(found, asked.keys)
+    cells = [*dict.fromkeys([*asked.keys, "failed_reason", *_CONNECTOR, "_day", "_period"])]
+    runs = held(runs, [*cells, *_SUMS, "_at"])
+    found = collected(
+        runs.group_by(cells).agg(
+            nw.col(*_SUMS).sum(),
+            nw.col("_at").min().alias("first_seen_at"),
+            nw.col("_at").max().alias("last_seen_at"),
+        ),
+        is_plain=False,
+    ).with_columns(pl.col(_SUMS).cast(pl.Int64))
+    texts = found.group_by("failed_reason").agg(weight=pl.sum_horizontal(pl.col(_SUMS).sum()))
+    texts = texts.hstack(classify(texts["failed_reason"].cast(pl.String), rules=known))
+    ids = texts.select("failed_reason", CAUSE, "template_id")
+    found = found.join(ids, on="failed_reason", nulls_equal=True)
+    counted, texts = plain(_counted(found, asked.keys)), plain(texts)
     if windows.since_ms is None:
-        return returned(_ranked(asked, counted, _described(found, known), ()), jobs)
+        return returned(_ranked(asked, counted, _described(texts, known), ()), jobs)
     exposed = _exposed(jobs, windows, by, asked)
     counted = _changed(
-        counted, found, exposed, asked.keys, first_known(catalog, found, CAUSE, rules=known), windows.since_ms
+        counted, found, exposed, asked.keys, first_known(catalog, texts, CAUSE, rules=known), windows.since_ms
     )
-    return returned(_ranked(asked, counted, _described(found, known), CHANGES), jobs)
+    return returned(_ranked(asked, counted, _described(texts, known), CHANGES), jobs)
 
 
 def _windows(jobs: Any, where: Any, *, since: Moment, until: Moment, baseline: str | None, **asking: Any) -> _Windows:
@@ -223,10 +230,12 @@ def _changed(
 ) -> pl.DataFrame:
     """With the verdict on each cause, and without those that neither window has seen fail or recover."""
     has_failed, was = pl.col("n") > 0, pl.col("_period") == _BEFORE
-    before = found.group_by([*keys, CAUSE]).agg(
-        n_before=pl.col("n").filter(was).sum().cast(pl.Int64),
-        n_connector_days_before=pl.struct(*_CONNECTOR, "_day").filter(was, has_failed).n_unique().cast(pl.Int64),
-        is_recent=(pl.col("_period") != _LONG_AGO).any(),
+    before = plain(
+        found.group_by([*keys, CAUSE]).agg(
+            n_before=pl.col("n").filter(was).sum().cast(pl.Int64),
+            n_connector_days_before=pl.struct(*_CONNECTOR, "_day").filter(was, has_failed).n_unique().cast(pl.Int64),
+            is_recent=(pl.col("_period") != _LONG_AGO).any(),
+        )
     )
     since = pl.lit(since_ms).cast(pl.Datetime("ms")).dt.replace_time_zone("UTC")
     table = (
@@ -254,11 +263,9 @@ def _changed(
     return table.hstack(verdicts.select("change", "ratio", "q_value")).select(*counted.columns, *CHANGES)
 
 
-def _described(found: pl.DataFrame, rules: Any) -> pl.DataFrame:
+def _described(texts: pl.DataFrame, rules: Any) -> pl.DataFrame:
     """For each cause its words: those of its most frequent template, and of that the most frequent text."""
-    weight = pl.sum_horizontal(pl.col(_SUMS).sum())
     shown = [CAUSE, "cause", "category", "template", "template_id", "rule_id"]
-    texts = found.group_by([*shown, "failed_reason"]).agg(weight=weight)
     texts = texts.with_columns(of_template=pl.col("weight").sum().over(CAUSE, "template_id"))
     first = texts.sort(
         CAUSE,
