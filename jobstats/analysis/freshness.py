@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import alike, as_of, at_ms, collected, flags, is_estimable, opened, returned
+from jobstats.analysis.asking import alike, as_of, at_ms, coded, collected, flags, is_estimable, opened, returned
 from jobstats.errors import ArgumentError
 from jobstats.firing import fire_times
 from jobstats.moments import UNITS, Moment, instant, length_ms
@@ -34,6 +34,8 @@ _TIMES = ("created_at", "eligible_at", "started_at", "requested_at", "observed_a
 _UNSEEN = ("ended_after_at", "ended_before_at")
 _TALLIES = ("n_completed", "n_failed", "n_open", "n_ended_unseen")
 _LATEST = ("_seen_ok", "_inferred_ok", "_latest_ok", "_failed", "_started", "_picked", "_recurred")
+_SINCE = ("_loose", "_picks", "_starts", "n_failing")
+"""What runs are counted since the last success of their connector."""
 _FAR = 2**60
 """Longer ago than any time."""
 _LAST_INT64 = 2**63 - 1
@@ -106,7 +108,7 @@ def freshness(jobs: Frame, *, until: Moment = None, within: float | str = 2, rul
     since = _since(runs, table, now)
     for part in (_unsettled(since), _outages(since, now)):
         table = table.join(part, on="_id", how="left")
-    table = table.join(_causes(runs, known), on=CONNECTOR, how="left")
+    table = table.join(_causes(runs, table, known), on=CONNECTOR, how="left")
     return returned(_judged(_measured(table, now), limit, now), jobs)
 
 
@@ -183,26 +185,31 @@ def _since(runs: Any, table: pl.DataFrame, now: int) -> pl.DataFrame:
     )
     ended = nw.coalesce("_seen_ok", "_inferred_ok", "_failed")
     told = {
-        "_is_loose": (nw.col("_open") > nw.col("_last_ok"))
+        "_loose": (nw.col("_open") > nw.col("_last_ok"))
         & (nw.col("_open") <= now)
         & (nw.col("_observed_at") < nw.col("_known_until")),
-        "_is_picked": nw.col("_picked") > nw.col("_last_ok"),
-        "_is_start": nw.col("_recurred") > nw.col("_last_ok"),
-        "_is_failing": ended > nw.col("_last_ok"),
+        "_picks": nw.col("_picked") > nw.col("_last_ok"),
+        "_starts": nw.col("_recurred") > nw.col("_last_ok"),
+        "n_failing": ended > nw.col("_last_ok"),
     }
-    joined = runs.join(alike(last, runs), on=list(CONNECTOR))
-    ones = [nw.when(condition).then(1).otherwise(0).cast(nw.Int8).alias(name) for name, condition in told.items()]
+    joined = coded(runs.join(alike(last, runs), on=list(CONNECTOR)), told)
     return collected(
-        joined.select("_id", ended.alias("_end"), (1 - nw.col("n_failed")).cast(nw.Int8).alias("_ok"), *ones)
+        joined.select(
+            "_id",
+            ended.alias("_end"),
+            (1 - nw.col("n_failed")).cast(nw.Int8).alias("_ok"),
+            nw.col("_code").cast(nw.Int8),
+        )
     )
 
 
-def _causes(runs: Any, rules: Any) -> pl.DataFrame:
+def _causes(runs: Any, table: pl.DataFrame, rules: Any) -> pl.DataFrame:
     """Why each connector failed last."""
-    failed = runs.filter(nw.col("n_failed") == 1).with_columns(nw.col("failed_reason").fill_null(""))
-    found = collected(failed.group_by(*CONNECTOR, "failed_reason").agg(nw.col("_failed").max()))
-    last = found.sort("_failed", "failed_reason").unique(CONNECTOR, keep="last", maintain_order=True)
-    return last.select(*CONNECTOR, classify(last["failed_reason"], rules=rules)["cause"])
+    last = table.filter(pl.col("_failed").is_not_null()).select(*CONNECTOR, "_failed")
+    failed = runs.filter(nw.col("n_failed") == 1).join(alike(last, runs), on=[*CONNECTOR, "_failed"])
+    found = collected(failed.select(*CONNECTOR, nw.col("failed_reason").fill_null("")))
+    texts = found.group_by(CONNECTOR).agg(pl.col("failed_reason").max())
+    return texts.select(*CONNECTOR, classify(texts["failed_reason"], rules=rules)["cause"])
 
 
 # ---- what it comes to ------------------------------------------------------------------------------------------------
@@ -210,39 +217,37 @@ def _causes(runs: Any, rules: Any) -> pl.DataFrame:
 
 def _unsettled(since: pl.DataFrame) -> pl.DataFrame:
     """How many runs of each connector there were since its last success, and of what kind."""
-    return since.group_by("_id").agg(
-        n_failing=pl.col("_is_failing").cast(pl.Int64).sum(),
-        _loose=pl.col("_is_loose").cast(pl.Int64).sum(),
-        _picks=pl.col("_is_picked").cast(pl.Int64).sum(),
-        _starts=pl.col("_is_start").cast(pl.Int64).sum(),
-    )
+    recent = since.filter(pl.col("_code") > 0)
+    counts = {name: (pl.col("_code").cast(pl.Int64) // 2**place % 2).sum() for place, name in enumerate(_SINCE)}
+    return recent.group_by("_id").agg(**counts)
 
 
 def _outages(since: pl.DataFrame, now: int) -> pl.DataFrame:
     """The outages of each connector."""
-    ended = since.lazy().filter(pl.col("_end").is_not_null())
-    first, last, most = (
-        int(value or 0)
-        for value in since.select(first=pl.col("_end").min(), last=pl.col("_end").max(), most=pl.col("_id").max()).row(
-            0
-        )
-    )
+    spans = since.select(first=pl.col("_end").min(), last=pl.col("_end").max(), most=pl.col("_id").max()).row(0)
+    first, last, most = (int(value or 0) for value in spans)
     # Connector, end and outcome as one number, which sorts many times as fast as three columns.
     width = 2 * (last - first + 1)
     of = pl.Int64 if (most + 1) * width <= _LAST_INT64 else pl.Int128
     rank = pl.col("_id").cast(of) * width + 2 * (pl.col("_end") - first) + pl.col("_ok")
-    within = (pl.col("_rank") % width).cast(pl.Int64)
-    ordered = (
-        ended.select(_rank=rank)
-        .sort("_rank")
-        .select(_id=(pl.col("_rank") // width).cast(pl.Int64), _end=within // 2 + first, _ok=within % 2)
-        .with_columns(_before=pl.col("_ok").shift(1).over("_id"))
+    order = since.lazy().filter(pl.col("_end").is_not_null()).select(_rank=rank).sort("_rank").collect().lazy()
+    number, is_ok = pl.col("_rank") // width, pl.col("_rank") % 2 == 1
+    is_first = (number != number.shift(1)).fill_null(value=True)
+    was_ok = is_first | is_ok.shift(1)
+    steps = order.select(
+        "_rank",
+        _is_first=is_first,
+        _is_last=is_first.shift(-1, fill_value=True),
+        _begins=~is_ok & was_ok,
+        _recovers=is_ok & ~was_ok,
     )
-    begins = (pl.col("_ok") == 0) & (pl.col("_before").fill_null(1) == 1)
-    recovers = (pl.col("_ok") == 1) & (pl.col("_before") == 0)
-    age = now - pl.col("_end")
+    # Most runs are like the one before, and tell nothing.
+    steps = steps.filter(pl.any_horizontal("_is_first", "_is_last", "_begins", "_recovers"))
+    end = (pl.col("_rank") % width // 2 + first).cast(pl.Int64)
+    steps = steps.with_columns(_id=number.cast(pl.Int64), _end=end)
+    begins, recovers, age = pl.col("_begins"), pl.col("_recovers"), now - pl.col("_end")
     return (
-        ordered.group_by("_id")
+        steps.group_by("_id")
         .agg(
             n_outages=begins.cast(pl.Int64).sum(),
             _closed=recovers.cast(pl.Int64).sum(),
@@ -272,7 +277,7 @@ def _measured(table: pl.DataFrame, now: int) -> pl.DataFrame:
     is_missing = (pl.col("_picked") - since.fill_null(0) > RERUN_MS).fill_null(False).cast(pl.Int64)
     return (
         table.join(crons, on=_SCHEDULE[:2], how="left", nulls_equal=True)
-        .with_columns(pl.col("n_failing", "n_outages", "_closed").fill_null(0))
+        .with_columns(pl.col(*_SINCE, "n_outages", "_closed").fill_null(0))
         .with_columns(
             pl.col(CONNECTOR).replace(_NONE, None),
             last_success_source=pl.when(last == pl.col("_seen_ok"))
