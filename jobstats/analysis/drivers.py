@@ -147,12 +147,12 @@ def _bad(of: str) -> tuple[Any, Any]:
 
 def _cells(runs: Any, names: list[str], stretch: int) -> dict[str, Cells]:
     """Of each column, runs and bad runs with each of its values, of each connector and of each stretch of time."""
-    # Which runs these are, in one number: the same for two values if they have the same runs.
-    runs, connectors = numbered(runs.with_columns(_print=nw.col("_ms") % _PRINT), CLUSTER, "_connector")
     # What mostly hangs together is reduced together. The weekday is that of the stretch, which divides a day.
     together = [name for name in names if name in COLUMNS and name != "hour"]
     keys = [name for name in together if name not in ("weekday", *CLUSTER)]
     others = [name for name in names if name not in together]
+    # Which runs these are, in one number: the same for two values if they have the same runs.
+    runs, connectors = numbered(runs.with_columns(_print=nw.col("_ms") % _PRINT), CLUSTER, "_connector")
     runs = held(runs, [*keys, *others, "_connector", "_time", *_SUMS])
     found = {}
     if together:
@@ -161,7 +161,7 @@ def _cells(runs: Any, names: list[str], stretch: int) -> dict[str, Cells]:
         weekday = clock(pl.col("_time") * stretch)["weekday"]
         found = _of_each(cells.with_columns(pl.col(_SUMS).cast(pl.Int64), weekday=weekday), together)
     # Of hours there may be as many cells as runs, so these stay where the runs are.
-    return found | {name: _of_one(runs.rename({name: "value"}), name) for name in others}
+    return found | {name: _of_one(runs.rename({name: "value"}), name, len(connectors)) for name in others}
 
 
 def _of_each(cells: pl.DataFrame, names: list[str]) -> dict[str, Cells]:
@@ -175,16 +175,32 @@ def _of_each(cells: pl.DataFrame, names: list[str]) -> dict[str, Cells]:
     return found
 
 
-def _of_one(runs: Any, name: str) -> Cells:
-    cells = runs.group_by("value", "_connector", "_time").agg(nw.col(_SUMS).sum())
+def _of_one(runs: Any, name: str, n_connectors: int) -> Cells:
+    by_time = collected(runs.group_by("value", "_time").agg(nw.col("x", "n").sum()))
+    if name == "hour":
+        by_connector = _of_hours(runs, n_connectors, by_time["_time"])
+    else:
+        cells = runs.group_by("value", "_connector", "_time").agg(nw.col(_SUMS).sum())
+        by_connector = _squared(cells, ["value", "_connector"])
+    counts = pl.col("^(x|n|xx|xn|nn|_print)$").cast(pl.Int64)
+    return Cells(*(table.with_columns(counts, _as_text(name)) for table in (by_connector, by_time)))
+
+
+def _of_hours(runs: Any, n_connectors: int, times: pl.Series) -> pl.DataFrame:
+    """Hours, connectors and stretches are numbers, and one number is grouped in half the time of three."""
+    first, last = int(times.min() or 0), int(times.max() or 0)  # type: ignore[arg-type]
+    group = nw.col("value") * n_connectors + nw.col("_connector")
+    cells = runs.with_columns(_cell=group * (last - first + 1) + nw.col("_time") - first)
+    cells = cells.group_by("_cell").agg(nw.col(_SUMS).sum()).with_columns(_group=nw.col("_cell") // (last - first + 1))
+    found = _squared(cells, ["_group"])
+    number = pl.col("_group").cast(pl.Int64)
+    return found.select(pl.exclude("_group"), value=number // n_connectors, _connector=number % n_connectors)
+
+
+def _squared(cells: Any, keys: list[str]) -> pl.DataFrame:
     x, n = nw.col("x"), nw.col("n")
     within = cells.with_columns(xx=x * x, xn=x * n, nn=n * n)
-    tables = (
-        collected(within.group_by("value", "_connector").agg(nw.col(*_SUMS, *SQUARES).sum())),
-        collected(runs.group_by("value", "_time").agg(nw.col("x", "n").sum())),
-    )
-    counts = pl.col("^(x|n|xx|xn|nn|_print)$").cast(pl.Int64)
-    return Cells(*(table.with_columns(counts, _as_text(name)) for table in tables))
+    return collected(within.group_by(keys).agg(nw.col(*_SUMS, *SQUARES).sum()))
 
 
 def _as_text(name: str) -> pl.Expr:
