@@ -2,8 +2,9 @@
 
     python benchmarks/analyses.py [--runs 20000000] [--rounds 3] [--pandas-rounds 1] [--only backlog …] [--folder DIR]
 
-Everyone reads the same Parquet file (``_runs.py``, 20 MB a million runs), in a process of its own. A peer answers the
-core of the question: none redacts, judges, bounds, or says what is not known.
+Everyone reads the same Parquet file (``_runs.py``, 20 MB a million runs), in a process of its own. DuckDB answers as
+much of the question as one statement of SQL can: it neither redacts nor judges, nor reads a cron. pandas answers the
+core of it alone.
 """
 
 import argparse
@@ -39,7 +40,11 @@ QUESTIONS = {
         """with runs as (select *, case when queue_latency_quality = 'exact' then queue_latency_ms end as ms
               from '{runs}' where is_latest and (started_at is not null or not is_ended and eligible_at <= observed_at))
             select connector, quantile_cont(ms, [0.5, 0.9, 0.95, 0.99]), avg(ms), max(ms), count(ms),
-              count(*) filter (queue_latency_quality = 'upper_bound'), count(*) filter (started_at is null)
+              count(*) filter (queue_latency_quality = 'upper_bound'),
+              count(*) filter (queue_latency_quality = 'gap_or_late'),
+              count(*) filter (queue_latency_quality = 'last_attempt_only'),
+              count(*) filter (started_at is not null and queue_latency_quality = 'unknown'),
+              count(*) filter (started_at is null)
             from runs group by all order by all""",
         """runs = read("connector", "queue_latency_ms", "queue_latency_quality")
 runs = runs.query("queue_latency_quality == 'exact'")
@@ -52,8 +57,18 @@ answer = runs.groupby("connector")["queue_latency_ms"].quantile([0.5, 0.9, 0.95,
     ),
     "turnaround by connector": (
         'js.turnaround(jobs, by="connector")',
-        """select connector, quantile_cont(turnaround_ms, [0.5, 0.9, 0.95, 0.99]), avg(turnaround_ms),
-              max(turnaround_ms), count(*) from '{runs}' where is_latest and is_ended group by all order by all""",
+        """with runs as (select *, is_ended and turnaround_ms is not null as timed,
+              coalesce(eligible_source, '') = 'id_suffix_lower_bound' as bound from '{runs}' where is_latest
+              and (started_at is not null or is_ended or eligible_at <= observed_at)),
+            known as (select *, timed and not bound and queue_latency_quality <> 'unknown' as known from runs),
+            lengths as (select *, case when known then turnaround_ms end as ms from known),
+            answers as (select connector, quantile_cont(ms, [0.5, 0.9, 0.95, 0.99]), avg(ms), max(ms),
+              count(*) filter (known),
+              count(*) filter (timed and bound), count(*) filter (is_ended and not known and not (timed and bound)),
+              count(*) filter (not is_ended) from lengths group by all)
+            select *, (select count(*) filter (state = 'completed') > 0 and count(*) filter (is_ended)
+              >= count(*) filter (started_at is not null and not is_ended) from '{runs}' where is_latest)
+            from answers order by all""",
         """runs = read("connector", "turnaround_ms", "is_ended").query("is_ended")
 answer = runs.groupby("connector")["turnaround_ms"].quantile([0.5, 0.9, 0.95, 0.99])""",
     ),
@@ -69,9 +84,18 @@ answer = runs.groupby(["connector", "day"])[["failed", "is_retried", "attempts"]
     ),
     "failure_reasons": (
         "js.failure_reasons(jobs)",
-        """select failed_reason, count(*) filter (state = 'failed'), count(*) filter (state = 'completed'),
-            count(distinct connector_id), count(distinct org_id), min(finished_at), max(finished_at)
-            from '{runs}' where is_latest and failed_reason is not null group by all order by all""",
+        """with cells as (
+              select failed_reason, org_id, connector, connector_id, date_trunc('day', finished_at) as day,
+                count(*) filter (state = 'failed') as n, count(*) filter (state = 'completed') as recovered,
+                count(*) filter (not is_ended) as retrying, min(finished_at) as first, max(finished_at) as last
+              from '{runs}' where is_latest and failed_reason is not null group by all),
+            kinds as (select failed_reason, connector, sum(n) as n from cells group by all),
+            named as (select failed_reason, max_by(connector, n, 3) as most from kinds group by all)
+            select cells.failed_reason, sum(n), sum(n) / sum(sum(n)) over (), sum(recovered), sum(retrying),
+              count(distinct (org_id, connector, connector_id)) filter (n > 0), count(distinct org_id) filter (n > 0),
+              count(distinct (org_id, connector, connector_id, day)) filter (n > 0), min(first), max(last),
+              any_value(most)
+            from cells join named using (failed_reason) group by all order by 2 desc""",
         """runs = read("failed_reason", "state", "connector_id", "org_id", "finished_at").dropna(subset="failed_reason")
 measures = {"connector_id": "nunique", "org_id": "nunique", "finished_at": ["min", "max", "size"]}
 answer = runs.groupby("failed_reason").agg(measures)""",
@@ -105,11 +129,37 @@ answer = level.resample("1h").max()""",
     ),
     "freshness": (
         "js.freshness(jobs)",
-        """with ends as (
-              select org_id, connector, connector_id, finished_at, state, max(finished_at) filter (state = 'completed')
-                over (partition by org_id, connector, connector_id) as ok from '{runs}' where is_latest and is_ended)
-            select org_id, connector, connector_id, max(ok), count(*) filter (state = 'failed' and finished_at > ok),
-              max(finished_at) filter (state = 'failed') from ends group by all order by all""",
+        """with runs as (
+              select org_id, connector, connector_id, created_at, started_at, finished_at as ended,
+              state = 'completed' as ok,
+                is_ended, failed_reason, schedule_cron, schedule_timezone, schedule_every_ms, schedule_enabled
+              from '{runs}' where is_latest),
+            known as (
+              select org_id, connector, connector_id, max(ended) filter (ok) as last_ok,
+              max(ended) filter (not ok) as last_failed,
+                max_by(failed_reason, ended) filter (not ok) as reason, max(started_at) as last_start,
+                max_by((schedule_cron, schedule_timezone, schedule_every_ms, schedule_enabled), created_at) as schedule,
+                count(*) filter (ok) as n_ok, count(*) filter (is_ended and not ok) as n_failed,
+                count(*) filter (started_at is not null and not is_ended) as n_open, min(ended) as first,
+                max(ended) as last
+              from runs group by all),
+            steps as (
+              select org_id, connector, connector_id, ended, ok, lag(ok, 1, true) over (
+                partition by org_id, connector, connector_id order by ended, ok) as was from runs where is_ended),
+            outages as (
+              select org_id, connector, connector_id, count(*) filter (was and not ok) as n,
+              count(*) filter (ok and not was)
+                as closed, max(ended) filter (was and not ok) as begun, sum(epoch_ms(ended)) filter (ok and not was)
+                - sum(epoch_ms(ended)) filter (was and not ok) as down
+              from steps where ok <> was group by all),
+            streaks as (
+              select org_id, connector, connector_id, count(*) filter (not ok and ended > last_ok) as failing,
+                count(*) filter (not is_ended and started_at > last_ok) as unsettled
+              from runs join known using (org_id, connector,
+              connector_id) where ended > last_ok or not is_ended group by all)
+            select *, down / closed as mttr, (epoch_ms(last) - epoch_ms(first) - down) / n as mtbf
+            from known left join outages using (org_id, connector, connector_id)
+              left join streaks using (org_id, connector, connector_id) order by all""",
         """runs = read("org_id", "connector", "connector_id", "finished_at", "state", "is_ended").query("is_ended")
 keys = ["org_id", "connector", "connector_id"]
 ok = runs[runs["state"] == "completed"].groupby(keys)["finished_at"].max().rename("ok")
@@ -127,17 +177,42 @@ answer = bad[bad["finished_at"] > bad["ok"]].groupby(keys).size()""",
     ),
     "attempts by connector": (
         'js.attempts(jobs, by="connector")',
-        """select connector, attempts, count(*), count(*) filter (state = 'completed')
-            from '{runs}' where is_latest and is_ended group by all order by all""",
+        """with steps as (select connector, attempts, count(*) filter (is_ended) as n,
+          count(*) filter (state = 'completed') as ok,
+              count(*) filter (state = 'failed') as failed, count(*) filter (not is_ended) as open
+              from '{runs}' where is_latest and (is_ended or started_at is not null) group by all)
+            select *, sum(n + open) over (partition by connector order by attempts desc) as reached, n / sum(n) over (
+              partition by connector), ok / reached,
+              (select count(*) filter (state = 'completed') > 0 and count(*) filter (is_ended)
+              >= count(*) filter (started_at is not null and not is_ended) from '{runs}' where is_latest)
+            from steps order by all""",
         """runs = read("connector", "attempts", "state", "is_ended").query("is_ended")
 answer = runs.groupby(["connector", "attempts", "state"]).size()""",
     ),
     "compare, a week with the four before": ('js.compare(jobs, since="7d", baseline="28d")', None, None),
     "drivers of failure": (
         "js.drivers(jobs)",
-        """select connector, org_id, schedule_type, schedule_timezone, hour(started_at) as h, isodow(started_at) as d,
-              count(*), count(*) filter (state = 'failed') from '{runs}' where is_latest and is_ended
-            group by grouping sets (connector, org_id, schedule_type, schedule_timezone, h, d) order by all""",
+        """with runs as (
+              select org_id, connector, connector_id, schedule_type, schedule_timezone, hour(started_at) as h,
+                date_trunc('day', started_at) as t, isodow(started_at) as d, (state = 'failed')::int as x
+              from '{runs}' where is_latest and is_ended),
+            wide as (
+              select org_id, connector, connector_id, schedule_type, schedule_timezone, d, t, sum(x) as x, count(*) as n
+              from runs group by all),
+            cells as (
+              select unnest([org_id, connector, connector_id, schedule_type, schedule_timezone, d::text]) as value,
+                unnest([1, 2, 3, 4, 5, 6]) as name, org_id, connector, connector_id, t, x, n from wide
+              union all select h::text, 7, org_id, connector, connector_id, t, sum(x), count(*) from runs group by all),
+            of_cells as (select name, value, org_id, connector, connector_id, t, sum(x) as x,
+              sum(n) as n from cells group by all),
+            by_connector as (
+              select name, value, org_id, connector, connector_id, sum(x) as x, sum(n) as n, sum(x * x) as xx,
+                sum(x * n) as xn, sum(n * n) as nn from of_cells group by all),
+            by_time as (select name, value, t, sum(x) as x, sum(n) as n from of_cells group by all)
+            select name, value, sum(x), sum(n), sum(x * x), sum(xx), sum(xn), sum(nn),
+              null from by_connector group by all
+            union all select name, value, sum(x), sum(n), sum(x * x), sum(x * n), sum(n * n), null, count(*)
+            from by_time group by all order by all""",
         """columns = ["connector", "org_id", "schedule_type", "schedule_timezone"]
 runs = read(*columns, "started_at", "state", "is_ended").query("is_ended")
 runs = runs.assign(h=runs["started_at"].dt.hour, d=runs["started_at"].dt.weekday, failed=runs["state"] == "failed")

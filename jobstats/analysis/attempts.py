@@ -12,11 +12,11 @@ from jobstats.analysis.asking import (
     By,
     answered,
     ask,
-    collected,
-    flags,
+    coded,
     outcomes_are_seen,
     rate,
     returned,
+    tallied,
 )
 from jobstats.errors import ArgumentError
 from jobstats.moments import Moment
@@ -94,10 +94,8 @@ def attempts(
         "n_failed": nw.col("state") == "failed",
         "n_open": ~_ENDED,
     }
-    measured = (
-        asked.runs.with_columns(*flags(conditions)).group_by(*asked.keys, ATTEMPTS).agg(nw.col(*conditions).sum())
-    )
-    table = _laddered(asked, collected(measured)).with_columns(pl.col(list(conditions)).cast(pl.Int64))
+    measured = tallied(coded(asked.runs, conditions), [*asked.keys, ATTEMPTS], list(conditions))
+    table = _laddered(asked, measured)
     taken = (pl.col("n") + pl.col("n_open")).cum_sum(reverse=True)
     ended = pl.col("n").sum()
     if asked.shown:
