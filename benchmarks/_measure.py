@@ -27,6 +27,13 @@ class Run(NamedTuple):
     failure: str | None
 
 
+def done(run: Run) -> Run:
+    """A run that must not fail."""
+    if run.failure:
+        raise SystemExit(run.failure)
+    return run
+
+
 def script(code: str, *arguments: object) -> list[str]:
     """A command that runs Python code; its arguments are in ``sys.argv[1:]``."""
     return [sys.executable, "-c", f"import sys\n{code}", *map(str, arguments)]

@@ -11,7 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from _measure import Run, measured, script
+from _measure import done, measured, script
 
 STORE = """
 import polars as pl, jobstats as js
@@ -81,13 +81,6 @@ def main() -> None:
         for name, run in rows.items():
             done(run)
             print(f"| {name} | {run.wall:.1f} | {run.peak:,.0f} |")
-
-
-def done(run: Run) -> Run:
-    """A run that must not fail."""
-    if run.failure:
-        raise SystemExit(run.failure)
-    return run
 
 
 if __name__ == "__main__":

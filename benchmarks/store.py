@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from _measure import Run, measured, script
+from _measure import done, measured, script
 
 PIECES = 6
 APPEND = """
@@ -147,13 +147,6 @@ def report(days: list[int], folder: Path) -> None:
         for name, points in costs.items():
             (n_first, first), (n_last, last) = points[0], points[-1]
             print(f"{name} {math.log(last / first) / math.log(n_last / n_first):.2f}")
-
-
-def done(run: Run) -> Run:
-    """A run that did not fail."""
-    if run.failure:
-        raise SystemExit(run.failure)
-    return run
 
 
 if __name__ == "__main__":

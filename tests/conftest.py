@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 import jobstats as js
+from jobstats.cli import main
 
 ROOT = Path(__file__).parents[1]
 # How long an example takes says more of the machine than of the code.
@@ -17,6 +18,19 @@ settings.load_profile("jobstats")
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, root):
+    """The command line, from the root of the project: its exit code, output and messages."""
+    monkeypatch.chdir(root)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -9,23 +9,10 @@ from pathlib import Path
 import pytest
 
 import jobstats as js
-from jobstats.cli import main
 
 from .factories import record
 
 DUMP, POLLS = "data/dump", "data/polls"
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, root):
-    monkeypatch.chdir(root)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return call
 
 
 def test_load_then_report_then_query(run, tmp_path):

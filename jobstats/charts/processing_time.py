@@ -11,11 +11,7 @@ _KIND = Kind("processing_time", "Processing time", LENGTHS, known="runs, their l
 
 
 def processing_time(table: Any, *, tz: str = "UTC", target_ms: float | None = None) -> alt.TopLevelMixin:
-    """The table of :func:`jobstats.processing_time` as a chart: highest groups first, or over time if it has buckets.
-
-    With more than eight quantiles (``q=[n / 100 for n in range(1, 100)]``) their distributions are drawn: each group
-    before all others, or one large. By weekday and hour it is a heat map of the second highest quantile. Where the
-    table is ``censored`` the interval of each quantile lies below its row.
+    """The table of :func:`jobstats.processing_time` as a chart, drawn as :func:`jobstats.charts.queue_latency` is.
 
     Args:
         table: The result table.

@@ -14,7 +14,6 @@ import pytest
 from filelock import FileLock
 
 import jobstats as js
-from jobstats.cli import main
 
 from ..factories import immediate
 
@@ -23,13 +22,10 @@ SLO = '[[objective]]\nname = "Runs start in time"\nkind = "start"\ntarget = 0.5\
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, root):
-    monkeypatch.chdir(root)
-
+def run(run):
     def call(*arguments: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        shown = capsys.readouterr()
-        return code, shown.out.strip(), shown.err
+        code, out, err = run(*arguments)
+        return code, out.strip(), err
 
     return call
 
