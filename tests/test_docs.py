@@ -488,14 +488,19 @@ def test_a_report_fits_the_schema(published):
 
 def test_python_in_the_page_on_reports_runs(published, tmp_path, monkeypatch):
     write, read = blocks(ROOT / "docs/reports.md", "python")
+    command = shlex.split(blocks(ROOT / "docs/reports.md", "console")[0].removeprefix("$ "))
     monkeypatch.chdir(tmp_path)
-    shutil.copyfile(SNIPPETS / "slo.toml", "slo.toml")
+    shutil.copytree(SNIPPETS, "docs/scheduling")
     exports = Path("exports")
     exports.mkdir()
     shutil.copyfile(next((ROOT / "data/dump").glob("*.gz")), exports / f"{NIGHT}T050000.000Z.ndjson.gz")
     assert main(["load", "exports", "--to", "out/crawls"]) == 0
+    assert command[0] == "jobstats"
+    assert main(command[1:]) == 0
+    assert Path("out/latest/report.html").exists()
     exec(write, {})  # noqa: S102
     assert Path("out/mine/report.html").exists()
+    Path("out/latest").unlink()
     os.symlink(Path(published.args[-1]) / "latest", "out/latest")
     namespace: dict[str, object] = {}
     exec(read, namespace)  # noqa: S102
