@@ -10,34 +10,53 @@ from typing import Any
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import collected
+from jobstats.analysis.asking import collected, held, plain
 
 _LAST = 2**63 - 1
 _WHOLE = (pl.Boolean, pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
 
 
-def summed_up(runs: Any, keys: list[str], column: str, quantiles: dict[str, float]) -> pl.DataFrame:
-    """Of each group the quantiles by their names, ``mean_ms`` and ``max_ms`` of a column of integers without nulls."""
-    native = runs.to_native()
-    if isinstance(native, pl.LazyFrame) and (table := _by_place(native, keys, column, quantiles)) is not None:
-        return table
-    length = nw.col(column)
-    return collected(
-        runs.group_by(keys).agg(
-            *(length.quantile(share, interpolation="linear").alias(name) for name, share in quantiles.items()),
-            length.mean().alias("mean_ms"),
-            length.max().alias("max_ms"),
-        )
-    )
+def summed_up(
+    runs: Any, keys: list[str], column: str, kinds: dict[str, Any], quantiles: dict[str, float]
+) -> pl.DataFrame:
+    """Of each group how many runs there are of each kind, and of the first kind what a column of integers comes to.
+
+    Args:
+        runs: A lazy Narwhals frame.
+        keys: The columns of the group.
+        column: What is known of every run of the first kind.
+        kinds: A condition each, by the name of the column of its count; of several that hold the first one counts.
+        quantiles: Each quantile by the name of its column; beside them are ``mean_ms`` and ``max_ms``.
+    """
+    kind = nw.lit(0)
+    for place, condition in reversed([*enumerate(kinds.values(), 1)]):
+        kind = nw.when(condition).then(place).otherwise(kind)
+    runs = held(runs.with_columns(_ms=nw.col(column), _kind=kind), [*keys, "_kind", "_ms"])
+    length = nw.col("_ms")
+    measures = {"_n": nw.len(), "_least": length.min(), "mean_ms": length.mean(), "max_ms": length.max()}
+    found = collected(runs.group_by(*keys, "_kind").agg(**measures), is_plain=False)
+    found = found.with_columns(pl.col("_n", "_kind", "_least", "max_ms").cast(pl.Int64))
+    known, groups = runs.filter(nw.col("_kind") == 1), found.filter(pl.col("_kind") == 1)
+    native, levels = known.to_native(), None
+    if isinstance(native, pl.LazyFrame) and len(groups):
+        levels = _by_place(native, keys, groups, quantiles)
+    if levels is None:
+        levels = collected(known.group_by(keys).agg(**_levels(quantiles)), is_plain=False)
+    of_kind = {name: pl.col("_n").filter(pl.col("_kind") == place).sum() for place, name in enumerate(kinds, 1)}
+    counts = found.group_by(keys).agg(**of_kind)
+    for part in (levels, groups.select(*keys, "mean_ms", "max_ms")):
+        counts = counts.join(part, on=keys, how="left", nulls_equal=True)
+    return plain(counts)
 
 
-def _by_place(runs: pl.LazyFrame, keys: list[str], column: str, quantiles: dict[str, float]) -> pl.DataFrame | None:
+def _levels(quantiles: dict[str, float]) -> dict[str, Any]:
+    return {name: nw.col("_ms").quantile(share, interpolation="linear") for name, share in quantiles.items()}
+
+
+def _by_place(
+    runs: pl.LazyFrame, keys: list[str], groups: pl.DataFrame, quantiles: dict[str, float]
+) -> pl.DataFrame | None:
     """None where keys are no whole numbers, or they and the lengths are too large to be one number together."""
-    length = pl.col(column).cast(pl.Int64)
-    measures = {"_n": pl.len().cast(pl.Int64), "_least": length.min(), "mean_ms": length.mean(), "max_ms": length.max()}
-    groups = runs.group_by(keys).agg(**measures).collect(engine="streaming")
-    if groups.is_empty():
-        return None
     physical = groups.select(pl.col(keys).to_physical())
     if not set(physical.dtypes) <= set(_WHOLE):
         return None
@@ -49,7 +68,12 @@ def _by_place(runs: pl.LazyFrame, keys: list[str], column: str, quantiles: dict[
     group = pl.lit(0, pl.Int64)
     for key, (low, high) in zip(keys, spans, strict=True):
         group = group * (high - low + 2) + (pl.col(key).to_physical().cast(pl.Int64) - low + 1).fill_null(0)
-    places = runs.select(group * width + (length - least)).collect(engine="streaming").to_series().sort()
+    places = (
+        runs.select(group * width + (pl.col("_ms").cast(pl.Int64) - least))
+        .collect(engine="streaming")
+        .to_series()
+        .sort()
+    )
     # In the order of the sort each group follows on the one before.
     groups = groups.sort(group).with_columns(_first=pl.col("_n").cum_sum() - pl.col("_n"))
     for name, share in quantiles.items():
@@ -57,4 +81,4 @@ def _by_place(runs: pl.LazyFrame, keys: list[str], column: str, quantiles: dict[
         below = place.floor().cast(pl.Int64)
         ends = [places.gather(groups["_first"] + end) % width + least for end in (below, place.ceil().cast(pl.Int64))]
         groups = groups.with_columns((ends[0] + (place - below) * (ends[1] - ends[0])).alias(name))
-    return collected(nw.from_native(groups.select(*keys, *quantiles, "mean_ms", "max_ms").lazy()))
+    return groups.select(*keys, *quantiles)
