@@ -12,7 +12,10 @@ from jobstats.charts.ecdf import ecdf
 from jobstats.charts.heat import CLOCK, heat_of_durations
 from jobstats.charts.quantiles import MOST_LINES, Quantiles, bands, is_known, ladder, share_of
 from jobstats.errors import ArgumentError
+from jobstats.wording import plural
 
+_MOST_OPEN = 0.1
+"""Of more runs still going on the quantiles of the others are too low to be read as they stand."""
 _QUANTILE = re.compile(r"p\d+(?:_\d+)?_ms")
 
 
@@ -48,9 +51,25 @@ def drawn(table: Any, kind: Kind, tz: str, target_ms: float | None) -> alt.TopLe
     frame = theme.labelled(frame, groups, "all runs")
     asked = Quantiles(kind.what, frame, columns, groups, notes, target=target_ms)
     if "bucket" in frame.columns:
-        return bands(asked, tz)
+        return bands(asked._replace(frame=_doubted(frame, kind, notes)), tz)
     is_distribution = len(columns) > MOST_LINES and is_known(frame, columns)
     return ecdf(asked) if is_distribution else ladder(asked)
+
+
+def _doubted(frame: pl.DataFrame, kind: Kind, notes: list[str]) -> pl.DataFrame:
+    """With ``solid``, 0 for windows whose quantiles say less than they seem to, unless most do."""
+    n, still = pl.col("n"), pl.col(kind.lengths.open[0])
+    is_few, is_low = n < theme.FEW_RUNS, still > _MOST_OPEN * (n + still)
+    known = frame.filter(n > 0)
+    n_few, n_low = known.filter(is_few).height, known.filter(~is_few, is_low).height
+    if n_few:
+        notes.append(f"{plural(n_few, 'window')} of fewer than {theme.FEW_RUNS} runs")
+    if n_low:
+        notes.append(f"{plural(n_low, 'window')} too low, as many are {kind.open}")
+    if not n_few + n_low or n_few + n_low > len(known) / 2:
+        return frame
+    notes[-1] += ": faint"
+    return frame.with_columns(solid=(~(is_few | is_low)).cast(pl.Int8))
 
 
 def _notes(frame: pl.DataFrame, kind: Kind) -> list[str]:

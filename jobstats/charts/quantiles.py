@@ -241,7 +241,8 @@ def bands(drawn: Quantiles, tz: str) -> alt.TopLevelMixin:
     said = "highest {shown} of {all} groups"
     frame, at = drawn.drawn(drawn.frame)
     # Rows with values first: how many rows fit is told from the first of them.
-    frame = frame.select(list(dict.fromkeys(["label", "bucket", "n", *drawn.columns, *at.values()])))
+    solid = ["solid"] if "solid" in frame.columns else []
+    frame = frame.select(list(dict.fromkeys(["label", "bucket", "n", *solid, *drawn.columns, *at.values()])))
     frame = frame.sort("n", descending=True)
     frame, n_panels = theme.panels(frame, pl.col(drawn.columns[-2:][0]).max(), said, drawn.notes)
     frame = frame.sort("rank", "bucket")
@@ -278,13 +279,21 @@ def _lines(
     def place(name: str) -> alt.Y:
         return alt.Y(f"{name}:Q", axis=axis, scale=scale)
 
-    layers = [base.mark_area(color=theme.BLUE, opacity=0.16).encode(place(a), alt.Y2(b)) for a, b in pairwise(at)]
-    return layers + [
-        base.mark_line(
-            color=theme.BLUE, strokeWidth=2 if index == 0 else 1.2, point={"size": 14, "color": theme.BLUE}
-        ).encode(place(name))
+    is_doubted = "solid" in frame.columns
+    # What is doubted breaks lines, and is a faint point.
+    sure = base.transform_calculate(**{name: f"datum.solid ? datum.{name} : null" for name in at} if is_doubted else {})
+    points: Any = alt.Undefined if is_doubted else {"size": 14, "color": theme.BLUE}
+    layers = [sure.mark_area(color=theme.BLUE, opacity=0.16).encode(place(a), alt.Y2(b)) for a, b in pairwise(at)]
+    layers += [
+        sure.mark_line(color=theme.BLUE, strokeWidth=1.2 if index else 2, point=points).encode(place(name))
         for index, name in enumerate(at)
     ]
+    if is_doubted:
+        opacity = alt.condition("datum.solid", alt.value(1), alt.value(0.35))
+        layers += [
+            base.mark_point(filled=True, color=theme.BLUE, size=14).encode(place(name), opacity=opacity) for name in at
+        ]
+    return layers
 
 
 def _counts(frame: pl.DataFrame, tz: str, is_one: bool) -> alt.Chart:

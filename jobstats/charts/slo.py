@@ -44,7 +44,9 @@ def slo(table: Any, *, tz: str = "UTC") -> alt.TopLevelMixin:
     worst = ranked.head(theme.MOST_GROUPS).with_row_index("rank")
     if len(worst) < len(ranked):
         notes.append(f"worst {len(worst)} shown, {len(ranked) - len(worst):,} more are not")
-    notes.append("bar: interval, tick: target; burn rates above 1 are outlined, the budget would not last its window")
+    notes.append(
+        "bar: interval, tick: target; burn rates are outlined above 1, where the budget would not last its window"
+    )
     names = frame["objective"].unique()
     text = f"Is it as promised? {safe(names[0])}" if len(names) == 1 else "Is it as promised?"
     return _panels(worst).properties(title=theme.title(text, *notes))
@@ -94,8 +96,7 @@ def _attained(worst: pl.DataFrame, y: alt.Y) -> Any:
     drawn = worst.select(
         "label", "rank", "verdict", "attainment", "attainment_low", "attainment_high", "target", "n", "n_bad"
     )
-    lowest = min([0.9, *drawn["attainment"].drop_nulls(), *drawn["target"]])
-    # A long whisker may leave on the left; a point may not.
+    lowest = min([0.9, *drawn["attainment"].drop_nulls(), *drawn["attainment_low"].drop_nulls(), *drawn["target"]])
     scale = alt.Scale(domain=[max(0.0, lowest - 0.08 * (1 - lowest)), 1], nice=False, clamp=True)
     axis = alt.Axis(format="~%", title="share that was good", tickCount=5, orient="bottom")
     tooltip = [

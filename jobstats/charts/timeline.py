@@ -55,6 +55,8 @@ def timeline(table: Any, *, tz: str = "UTC") -> alt.TopLevelMixin:
     n_lanes = int(marks["lane"].max() or 0) + 1  # type: ignore[arg-type]
     step = max(_LEAST_STEP, min(_MOST_STEP, _HEIGHT // n_lanes))
     left, right = _span(marks)
+    if len(marks) and left > int(marks["begin"].min()):  # type: ignore[arg-type]
+        notes.append("what began before the left edge is cut off there")
     marks = marks.with_columns(is_named=_has_room(marks, names, left, right) & pl.lit(step >= _LEAST_LABELLED))
     chart = _layers(marks.with_columns(pl.col(pl.Boolean).cast(pl.Int8)), names, step, (begin_ms, left, right), tz)
     text = theme.title("When the newest runs waited and ran", *notes)

@@ -172,7 +172,7 @@ def _composed(asking: Asking, findings: pl.DataFrame, earlier: Callable[[Period]
     numbers = figures(asking, frames, results)
     reasons = frames["reasons"].filter(pl.col("n") > 0)
     causes = {str(key): str(cause) for key, cause in reasons.select("cause_id", "cause").iter_rows()}
-    late = frames["freshness"].filter(changes.IS_STALE).to_dicts()
+    late = frames["freshness"].filter(sentences.IS_STALE).to_dicts()
     stale = tuple(Stale(key=changes.key_of(row), name=changes.instance(row)) for row in late)
     changed = changes.since_window(frames.get("compare"))
     if previous:
@@ -186,7 +186,9 @@ def _composed(asking: Asking, findings: pl.DataFrame, earlier: Callable[[Period]
         title=safe(told.title, 120),
         period=period,
         population=_population(asking),
-        verdict=_verdict(results, changes.counts(frames["reasons"], len(stale), frames["stuck"]), changed, limits),
+        verdict=_verdict(
+            results, changes.counts(frames["reasons"], frames["freshness"], frames["stuck"]), changed, limits
+        ),
         objectives=results,
         figures=numbers,
         changes=changed,

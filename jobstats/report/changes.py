@@ -9,18 +9,15 @@ import hashlib
 import polars as pl
 
 from jobstats.report.model import Attention, Change, Figure, ObjectiveResult, Report, Stale
-from jobstats.report.sentences import called, changed, measure
+from jobstats.report.sentences import IS_STALE, called, changed, measure
 from jobstats.wording import duration, plural, safe
 
-_FEWEST_FAILURES = 2
-IS_STALE = (pl.col("status") == "stale") | (
-    (pl.col("status") == "never") & (pl.col("n_failing") >= _FEWEST_FAILURES) & pl.col("period_ms").is_not_null()
-)
-"""Connectors without success for too long. One that has failed once so far, or that ran once, has not had its time."""
 LEAST_POINTS = 0.01
 LEAST_RATIO = 0.1
 _RANK = {"met": 0, "not enough data": 1, "at risk": 2, "breached": 3}
 _MOST = 10
+_FAILING = 3
+"""Failures in a row from which on a connector is worth a look that may have succeeded unseen."""
 _ID_CHARACTERS = 36
 _HIGHER_IS_BETTER = ("on_time_rate", "objective:")
 
@@ -140,18 +137,33 @@ def attention(reasons: pl.DataFrame, freshness: pl.DataFrame, stuck: pl.DataFram
     if len(stale) > _MOST:
         more = f"{plural(len(stale) - _MOST, 'more connector')} without success for too long."
         found.append(Attention(kind="stale", status="bad", subject="connectors", message=more))
+    failing = failing_unseen(freshness)
+    for row in failing.head(_MOST).to_dicts():
+        name = instance(row)
+        message = f"{name} {_how_stale(row)}; it may have succeeded unseen."
+        found.append(Attention(kind="failing", status="caution", subject=name, message=message))
+    if len(failing) > _MOST:
+        more = f"{plural(len(failing) - _MOST, 'more connector')} with failures in a row and no success seen since."
+        found.append(Attention(kind="failing", status="caution", subject="connectors", message=more))
     for row in stuck.filter(pl.col("kind") != "unjudged").head(_MOST).to_dicts():
         name = instance(row)
         found.append(Attention(kind="stuck", status="caution", subject=name, message=f"{name} {_how_stuck(row)}."))
     return tuple(found)
 
 
-def counts(reasons: pl.DataFrame, n_stale: int, stuck: pl.DataFrame) -> dict[str, int]:
+def failing_unseen(freshness: pl.DataFrame) -> pl.DataFrame:
+    """Connectors that fail time and again, where the data may lack a success since: most failures first."""
+    is_failing = (pl.col("status") == "unknown") & (pl.col("n_failing") >= _FAILING)
+    return freshness.filter(is_failing).sort("n_failing", descending=True, maintain_order=True)
+
+
+def counts(reasons: pl.DataFrame, freshness: pl.DataFrame, stuck: pl.DataFrame) -> dict[str, int]:
     """How many causes, connectors and runs there are to look at, of which a report names the first."""
     new = pl.col("change") == "new" if "change" in reasons.columns else pl.lit(value=False)
     return {
         "new cause": reasons.filter(new, pl.col("n") + pl.col("n_retrying") > 0).height,
-        "stale connector": n_stale,
+        "stale connector": freshness.filter(IS_STALE).height,
+        "connector that fails time and again": failing_unseen(freshness).height,
         "stuck run": stuck.filter(pl.col("kind") != "unjudged").height,
     }
 
@@ -167,8 +179,8 @@ def _how_stuck(row: dict[str, object]) -> str:
 def _how_stale(row: dict[str, object]) -> str:
     failing = f", {plural(int(str(row['n_failing'])), 'failure')} in a row" if row["n_failing"] else ""
     cause = f" ({safe(row['cause'])})" if row["cause"] and row["n_failing"] else ""
-    if row["status"] == "never":
-        return f"has never succeeded{failing}{cause}"
+    if row["age_ms"] is None:
+        return f"has no known success{failing}{cause}"
     return f"last succeeded {duration(float(str(row['age_ms'])))} ago{failing}{cause}"
 
 

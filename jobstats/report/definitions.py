@@ -53,13 +53,21 @@ DEFINITIONS = (
     ),
     (
         "Stale",
-        "A connector whose last known success is older than two periods of its schedule, or that never succeeded. "
-        "Where a success may have gone unseen it is unknown, not stale.",
+        "A connector whose last known success is older than two periods of its schedule, or that has no known success "
+        "and failed twice or more; one that failed once is said to have failed so far. Where a success may have gone "
+        "unseen it is unknown, not stale. An objective of freshness counts every connector that never succeeded as "
+        "bad, once it has failed.",
     ),
     (
         "Stuck",
         "A run that lost its worker, that is active for far longer than runs of its connector take, or that waits "
         "for longer than its schedule's period.",
+    ),
+    (
+        "Driver",
+        "A value that surely is more frequent among failed runs than among all others, with all values that were "
+        "looked at and bursts of failures allowed for (q-value at most 0.05). Unclear: it may be chance. Few: seen in "
+        "one stretch of time only.",
     ),
     (
         "Objective",

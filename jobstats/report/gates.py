@@ -35,7 +35,11 @@ def check(gates: Sequence[str]) -> None:
 
 
 def _slo(report: Report) -> str:
-    breached = [f"{result.objective} ({result.group})" for result in report.objectives if result.verdict == "breached"]
+    breached = [
+        result.objective + ("" if result.group == "(all)" else f" ({result.group})")
+        for result in report.objectives
+        if result.verdict == "breached"
+    ]
     judged = {result.objective for result in report.objectives if result.verdict != "not enough data"}
     silent = [name for name in dict.fromkeys(result.objective for result in report.objectives) if name not in judged]
     parts = [f"{_named(breached)} breached"] if breached else []

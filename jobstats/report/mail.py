@@ -18,6 +18,7 @@ _PICTURES = ("latency", "rates_over_time", "reasons")
 """What is read at the width of a letter."""
 _COLORS = {"good": "#1a6b35", "caution": "#7a4a00", "bad": "#a3161f", "unknown": "#55606d"}
 _COLUMNS = ("connector", "n", "failure_rate", "retry_rate", "p95_ms", "n_stale")
+_MOST = 15
 _ROWS = 12
 
 
@@ -77,5 +78,6 @@ def _html(built: Built, pictures: list[str]) -> str:
             for row in report.scorecard.table.rows[:_ROWS]
         ],
         pictures=[exhibits[name] for name in pictures],
+        most=_MOST,
     )
     return page

@@ -91,7 +91,7 @@ class Change(_Part):
 class Attention(_Part):
     """Something that is new or broken, and wants a person."""
 
-    kind: Literal["cause", "stale", "stuck"]
+    kind: Literal["cause", "stale", "failing", "stuck"]
     status: Status
     subject: str
     message: str

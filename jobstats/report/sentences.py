@@ -8,6 +8,11 @@ from jobstats.report.cells import moment
 from jobstats.wording import duration, percent, plural, safe
 
 _ENOUGH_WINDOWS = 3
+_FEWEST_FAILURES = 2
+IS_STALE = (pl.col("status") == "stale") | (
+    (pl.col("status") == "never") & (pl.col("n_failing") >= _FEWEST_FAILURES) & pl.col("period_ms").is_not_null()
+)
+"""Connectors without success for too long. One that has failed once so far, or that ran once, has not had its time."""
 ENOUGH = 59
 """Runs a group needs before a bound on its p95 can be given: 0.95⁵⁹ < 0.05."""
 
@@ -21,6 +26,11 @@ def _first(table: pl.DataFrame) -> dict[str, Any]:
     return table.row(0, named=True)
 
 
+def _named(row: dict[str, Any]) -> str:
+    """An objective, with the group that has it."""
+    return safe(row["objective"]) + ("" if row["group"] == "(all)" else f" ({safe(row['group'])})")
+
+
 def objectives(table: pl.DataFrame) -> str:
     """How many objectives have each verdict, and which is worst."""
     counts = table.group_by("verdict").len().sort("verdict").rows()
@@ -29,7 +39,7 @@ def objectives(table: pl.DataFrame) -> str:
     if worst["attainment"] is None or worst["verdict"] in ("met", "not enough data"):
         return f"Of {plural(len(table), 'objective')}: {words}."
     return (
-        f"Of {plural(len(table), 'objective')}: {words}. Worst: {safe(worst['objective'])} ({safe(worst['group'])}), "
+        f"Of {plural(len(table), 'objective')}: {words}. Worst: {_named(worst)}, "
         f"{percent(worst['attainment'])} of {worst['n']:,}, target {percent(worst['target'])}."
     )
 
@@ -150,15 +160,20 @@ def schedules(table: pl.DataFrame) -> str:
     if "connector" in table.columns and len(bad):
         worst = _first(bad.sort("bad", "connector", descending=[True, False]))
         words += f"; most of {called(worst['connector'])} ({worst['bad']:,} of {worst['n']:,})"
-    return f"{words}."
+    other = int(table["n_off_schedule"].sum())
+    also = f" {plural(other, 'run')} more came when no schedule of theirs fires." if other else ""
+    return f"{words}.{also}"
 
 
 def freshness(table: pl.DataFrame) -> str:
     """How many connectors are in each state."""
     if table.is_empty():
         return "There are no connectors."
-    counts = table.group_by("status").len().sort("len", "status", descending=[True, False]).rows()
-    return f"Of {plural(len(table), 'connector')}: " + ", ".join(f"{n:,} {status}" for status, n in counts) + "."
+    status = pl.when(IS_STALE).then(pl.lit("stale")).otherwise(pl.col("status").replace("never", "failed so far"))
+    counts = table.group_by(status.alias("status")).len().sort("len", "status", descending=[True, False]).rows()
+    words = f"Of {plural(len(table), 'connector')}: " + ", ".join(f"{n:,} {status}" for status, n in counts)
+    never = table.filter(IS_STALE, pl.col("status") == "never").height
+    return words + (f". Of those stale {never:,} have no known success." if never else ".")
 
 
 def backlog(table: pl.DataFrame) -> str:
@@ -187,14 +202,17 @@ def _peak(table: pl.DataFrame, column: str, what: str, mean: str) -> str:
 
 
 def stuck(table: pl.DataFrame) -> str:
-    """How many runs want a person, and the first of them."""
+    """How many runs want a person, and the first of the list: of those that lost their workers it is the newest."""
     if table.is_empty():
         return "No run is stuck."
     counts = table.group_by("kind").len().sort("len", "kind", descending=[True, False]).rows()
     worst = _first(table)
     words = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in counts)
-    first = f"{called(worst['connector'])}, since {moment(worst['since_at'])} UTC"
-    return f"{plural(len(table), 'run')}: {words}. First: {first}."
+    which = "The newest" if worst["kind"] == "lost_worker" else "The worst"
+    return (
+        f"{plural(len(table), 'run')}: {words}. {which}: {called(worst['connector'])}, since "
+        f"{moment(worst['since_at'])} UTC."
+    )
 
 
 def compare(table: pl.DataFrame) -> str:

@@ -1,5 +1,7 @@
 """A report in some lines of plain text, for a terminal, a log or a letter."""
 
+from collections import Counter
+
 from jobstats.report.model import Report, Table
 from jobstats.report.words import SEVERITY_SIGNS, STATUS_SIGNS, STATUS_WORDS, period_words
 
@@ -21,7 +23,7 @@ def summary(report: Report) -> str:
     width = max(len(figure.name) for figure in report.figures)
     lines += [f"  {figure.name:<{width}}  {figure.text:>8}   {figure.detail}" for figure in report.figures]
     lines += ["", *(f"  {headline}" for headline in report.headlines)]
-    lines += _listed("New or broken", [item.message for item in report.attention])
+    lines += _listed("New or broken", _first_of_each(report))
     lines += _listed("What changed", [f"{change.direction}: {change.message}" for change in report.changes])
     lines += _reasons(report)
     if report.findings:
@@ -33,8 +35,20 @@ def summary(report: Report) -> str:
 def _listed(title: str, items: list[str]) -> list[str]:
     if not items:
         return []
-    more = [f"  … and {len(items) - _NEWS:,} more"] if len(items) > _NEWS else []
+    more = ["  … and more, told in the report"] if len(items) > _NEWS else []
     return ["", title, *(f"  {item}" for item in items[:_NEWS]), *more]
+
+
+def _first_of_each(report: Report) -> list[str]:
+    """What is new or broken, so that many of one kind do not hide the other kinds."""
+    nth = Counter[str]()
+    ranked = []
+    for item in report.attention:
+        ranked.append((nth[item.kind], item.message))
+        nth[item.kind] += 1
+    first = sorted(range(len(ranked)), key=lambda place: ranked[place][0])[:_NEWS]
+    rest = [message for place, (_, message) in enumerate(ranked) if place not in first]
+    return [*(ranked[place][1] for place in sorted(first)), *rest]
 
 
 def _reasons(report: Report) -> list[str]:
