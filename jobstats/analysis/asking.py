@@ -23,7 +23,7 @@ from jobstats.table import EPOCH, HISTORY_SCHEMA, SCHEMA, check_columns, epoch_m
 
 By = str | Sequence[str] | None
 
-_OURS = "jobstats"
+_OURS = "held by jobstats"
 """Namespace of texts as numbers, which Polars groups in half the time; what the caller has of these stays as it is."""
 _MONDAY_MS = 4 * UNITS["d"]
 _MOST_ROWS = 1_000_000

@@ -124,7 +124,8 @@ def failure_reasons(
     texts = texts.hstack(classify(texts["failed_reason"].cast(pl.String), rules=known))
     ids = texts.select("failed_reason", CAUSE, "template_id")
     found = found.join(ids, on="failed_reason", nulls_equal=True)
-    counted, texts = plain(_counted(found, asked.keys)), plain(texts)
+    counted = plain(_counted(found, asked.keys))
+    texts = texts.with_columns(pl.col("failed_reason").cast(pl.String))
     if windows.since_ms is None:
         return returned(_ranked(asked, counted, _described(texts, known), ()), jobs)
     exposed = _exposed(jobs, windows, by, asked)

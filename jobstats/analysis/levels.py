@@ -34,6 +34,7 @@ from jobstats.analysis.asking import (
     opened,
     origin_ms,
 )
+from jobstats.contract import LAST_MS
 from jobstats.moments import Moment, window
 from jobstats.table import EPOCH, epoch_ms
 
@@ -129,7 +130,7 @@ def _newest(frame: Any) -> tuple[datetime | None, int]:
         frame.select(SEEN_AT.max().alias("seen"), *(nw.col(name).max() for name in events))
     ).row(0)
     newest = max((moment for moment in (seen, *happened) if moment), default=None)
-    return seen, epoch_ms(newest or EPOCH) + 1
+    return seen, min(epoch_ms(newest or EPOCH) + 1, LAST_MS)
 
 
 def _stretch(asked: Asked, start: Any, newest: int) -> tuple[Asked, Stretch]:

@@ -33,12 +33,15 @@ def summed_up(
         kind = nw.when(condition).then(place).otherwise(kind)
     runs = held(runs.with_columns(_ms=nw.col(column), _kind=kind), [*keys, "_kind", "_ms"])
     length = nw.col("_ms")
-    measures = {"_n": nw.len(), "_least": length.min(), "mean_ms": length.mean(), "max_ms": length.max()}
-    found = collected(runs.group_by(*keys, "_kind").agg(**measures), is_plain=False)
-    found = found.with_columns(pl.col("_n", "_kind", "_least", "max_ms").cast(pl.Int64))
-    known, groups = runs.filter(nw.col("_kind") == 1), found.filter(pl.col("_kind") == 1)
+    measures = {"_least": length.min(), "mean_ms": length.mean(), "max_ms": length.max()}
+    found = collected(
+        runs.group_by(*keys, "_kind").agg(_n=nw.len(), _lengths=length.count(), **measures), is_plain=False
+    )
+    found = found.with_columns(pl.col("_n", "_lengths", "_kind", "_least", "max_ms").cast(pl.Int64))
+    known = runs.filter((nw.col("_kind") == 1) & ~length.is_null())
+    groups = found.filter(pl.col("_kind") == 1, pl.col("_lengths") > 0)
     native, levels = known.to_native(), None
-    if isinstance(native, pl.LazyFrame) and len(groups):
+    if isinstance(native, pl.LazyFrame) and len(groups) and native.collect_schema()["_ms"].is_integer():
         levels = _by_place(native, keys, groups, quantiles)
     if levels is None:
         levels = collected(known.group_by(keys).agg(**_levels(quantiles)), is_plain=False)
@@ -75,9 +78,9 @@ def _by_place(
         .sort()
     )
     # In the order of the sort each group follows on the one before.
-    groups = groups.sort(group).with_columns(_first=pl.col("_n").cum_sum() - pl.col("_n"))
+    groups = groups.sort(group).with_columns(_first=pl.col("_lengths").cum_sum() - pl.col("_lengths"))
     for name, share in quantiles.items():
-        place = share * (groups["_n"] - 1)
+        place = float(share) * (groups["_lengths"] - 1)
         below = place.floor().cast(pl.Int64)
         ends = [places.gather(groups["_first"] + end) % width + least for end in (below, place.ceil().cast(pl.Int64))]
         groups = groups.with_columns((ends[0] + (place - below) * (ends[1] - ends[0])).alias(name))

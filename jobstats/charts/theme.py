@@ -168,9 +168,12 @@ def labelled(table: pl.DataFrame, columns: Sequence[str], everything: str) -> pl
         label = " · ".join(safe("(none)" if value is None else value) for value in row)
         if max(map(ord, label)) > _LAST_WHOLE:
             label = label[:_MOST_PAIRS] + "…" * (len(label) > _MOST_PAIRS)
-        seen[label] = seen.get(label, 0) + 1
         # Two groups can shorten to one label; their marks must not share a row.
-        labels.append(label if seen[label] == 1 else f"{label} #{seen[label]}")
+        while (name := label if label not in seen else f"{label} #{seen[label] + 1}") in seen:
+            seen[label] += 1
+        seen[label] = seen.get(label, 0) + 1
+        seen.setdefault(name, 1)
+        labels.append(name)
     groups = groups.with_columns(label=pl.Series(labels, dtype=pl.String))
     return table.join(groups, on=list(columns), how="left", nulls_equal=True, maintain_order="left").drop(columns)
 

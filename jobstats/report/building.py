@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,6 +40,7 @@ from jobstats.table import RECORD_SCHEMA, SCHEMA
 from jobstats.wording import plural, safe
 
 _MESSAGE_CHARACTERS = 500
+_AHEAD = timedelta(days=1)
 
 
 class Built(NamedTuple):
@@ -95,9 +96,11 @@ def build(
         runs = _history(jobs, stack)
         findings = quality(_timeless(jobs), rejects, rules=known, runs=runs)
         recent = _recent(runs, begin, end or now)
-        seen = _happened(recent)
+        seen = _happened(recent, now)
         first = max(begin, seen[0]) if begin and seen[0] else begin or seen[0]
         last = min(end, seen[1]) if end and seen[1] else end or seen[1]
+        if first and last and first > last:  # nothing was seen of the period
+            first, last = begin or first, end or last
         asking = Asking(
             runs=runs,
             recent=recent,
@@ -157,11 +160,17 @@ def _observations(jobs: pl.DataFrame | pl.LazyFrame, runs: pl.DataFrame | pl.Laz
     return pl.concat([runs.lazy(), seen.lazy()], how="diagonal")
 
 
-def _happened(recent: pl.DataFrame) -> tuple[datetime | None, datetime | None]:
-    """The first and the last time by which any table of a report cuts its windows."""
+def _happened(recent: pl.DataFrame, now: datetime | None) -> tuple[datetime | None, datetime | None]:
+    """The first and the last time that anything is known to have happened, as far as windows should show it.
+
+    A clock may be ahead; a time of more than a day after all was seen is none that anything happened at.
+    """
     ran = recent.filter("is_latest", pl.col("started_at").is_not_null() | pl.col("is_ended"))
     moments = pl.concat([ran[name] for name in ("eligible_at", "started_at", "finished_at")])
-    return moments.min(), moments.max()  # type: ignore[return-value]
+    if now is not None:
+        moments = moments.filter(moments - _AHEAD <= now)
+    first, last = moments.min(), moments.max()
+    return first, max((at for at in (last, now) if at), default=None)  # type: ignore[return-value]
 
 
 def _composed(asking: Asking, findings: pl.DataFrame, earlier: Callable[[Period], Report | None], told: Told) -> Built:

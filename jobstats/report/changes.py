@@ -163,7 +163,7 @@ def counts(reasons: pl.DataFrame, freshness: pl.DataFrame, stuck: pl.DataFrame) 
     return {
         "new cause": reasons.filter(new, pl.col("n") + pl.col("n_retrying") > 0).height,
         "stale connector": freshness.filter(IS_STALE).height,
-        "connector that fails time and again": failing_unseen(freshness).height,
+        "repeatedly failing connector": failing_unseen(freshness).height,
         "stuck run": stuck.filter(pl.col("kind") != "unjudged").height,
     }
 

@@ -4,7 +4,7 @@ The order of a table is that of its chart, so that both begin with what matters.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import MAXYEAR, datetime, timedelta
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -60,7 +60,9 @@ class Asking(NamedTuple):
         """What is drawn over time: the period, as far as anything was seen of it."""
         first, last = self.seen
         since = max(self.since, first) if self.since and first else self.since
-        until = min(self.until, last) if self.until and last else self.until
+        # Windows end before they are over; the last thing seen is in one.
+        last = last + timedelta(milliseconds=1) if last and last.year < MAXYEAR else last
+        until = min(self.until, last) if self.until and last else self.until or last
         return self.window if since and until and since >= until else {"since": since, "until": until}
 
     @property

@@ -12,12 +12,16 @@ from markupsafe import Markup
 
 from jobstats.report import sparkline
 from jobstats.report.building import Built
-from jobstats.report.cells import heading, moment, said
+from jobstats.report.cells import MOST_ROWS, heading, moment, said
 from jobstats.report.definitions import DEFINITIONS
 from jobstats.report.drawing import VEGA_LITE, drawn, svg
 from jobstats.report.live import specs
 from jobstats.report.model import Exhibit, Table
 from jobstats.report.words import STATUS_SIGNS, STATUS_WORDS, period_words
+
+_MOST_BYTES, _MOST_BYTES_LIVE = 600_000, 1_100_000
+_MOST_ROWS = (MOST_ROWS, 10, 3)
+"""Rows of data tables, the fewer the longer the page would be: ``report.json`` holds the rest."""
 
 
 class _Tips:
@@ -48,20 +52,25 @@ def html(built: Built, *, live: bool = False) -> str:
     pictures = {name: Markup(svg(chart, name, tips.place)) for name, chart in shown.items()}  # noqa: S704  an XML serialiser escapes
     # Its stub asks for a snippet, which the function does not need.
     vega = vl_convert.javascript_bundle(vl_version=VEGA_LITE) if live else ""  # type: ignore[call-arg]
-    page: str = template.render(
-        report=built.report,
-        period=period_words(built.report.period),
-        pictures=pictures,
-        tips=_packed(json.dumps(list(tips.places), ensure_ascii=False)),
-        definitions=DEFINITIONS,
-        numeric=_numeric,
-        style=Markup(style),  # noqa: S704  our own file; its hash is in the page's policy
-        style_hash=_hash(style),
-        script=Markup(script),  # noqa: S704  the same
-        script_hashes=[_hash(script), *([_hash(vega)] if live else [])],
-        vega=_packed(vega) if live else None,
-        specs=_packed(specs(shown)) if live else None,
-    )
+    known = {
+        "report": built.report,
+        "period": period_words(built.report.period),
+        "pictures": pictures,
+        "tips": _packed(json.dumps(list(tips.places), ensure_ascii=False)),
+        "definitions": DEFINITIONS,
+        "numeric": _numeric,
+        "style": Markup(style),  # noqa: S704  our own file; its hash is in the page's policy
+        "style_hash": _hash(style),
+        "script": Markup(script),  # noqa: S704  the same
+        "script_hashes": [_hash(script), *([_hash(vega)] if live else [])],
+        "vega": _packed(vega) if live else None,
+        "specs": _packed(specs(shown)) if live else None,
+    }
+    page = ""
+    for most in _MOST_ROWS:
+        page = template.render(**known, most_rows=most)
+        if len(page.encode()) <= (_MOST_BYTES_LIVE if live else _MOST_BYTES):
+            break
     return page
 
 

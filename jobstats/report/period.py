@@ -7,7 +7,7 @@ from jobstats.errors import ArgumentError
 from jobstats.moments import LONGEST_MS, UNITS, Moment, length_ms, window
 
 _DAYS = re.compile(r"[1-9]\d*[dw]")
-_LENGTHS = ("1m", "5m", "15m", "1h", "6h", "1d", "1w")
+_LENGTHS = ("1m", "5m", "15m", "1h", "6h", "1d", "1w", "4w", "12w", "52w", "520w")
 _WINDOWS = 90
 
 

@@ -161,7 +161,7 @@ def schedules(table: pl.DataFrame) -> str:
         worst = _first(bad.sort("bad", "connector", descending=[True, False]))
         words += f"; most of {called(worst['connector'])} ({worst['bad']:,} of {worst['n']:,})"
     other = int(table["n_off_schedule"].sum())
-    also = f" {plural(other, 'run')} more came when no schedule of theirs fires." if other else ""
+    also = f" {plural(other, 'more run')} came when no schedule of theirs fires." if other else ""
     return f"{words}.{also}"
 
 

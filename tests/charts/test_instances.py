@@ -8,7 +8,7 @@ import pytest
 import vl_convert
 
 import jobstats as js
-from jobstats.charts import instances
+from jobstats.charts import instances, theme
 from jobstats.charts.fires import FATES
 from jobstats.charts.freshness import STATUSES
 from jobstats.charts.stuck import KINDS
@@ -309,6 +309,8 @@ def test_instances_are_told_apart():
         "(none)",
     ]
     assert labels == told * 2
+    names = pl.DataFrame({"name": ["a\u202e", "a", "a #2", "a"]})
+    assert theme.labelled(names, ["name"], "")["label"].to_list() == ["a", "a #2", "a #2 #2", "a #2"]
 
 
 def test_lengths_are_said_in_vega_as_in_python():

@@ -120,7 +120,9 @@ def test_a_window_cuts_every_figure(dump):
     assert built.report.period.until == datetime.fromisoformat("2026-11-23T14:13:00Z")
 
 
-@pytest.mark.parametrize(("days", "every"), [(0, "1m"), (0.2, "5m"), (1, "1h"), (14, "6h"), (60, "1d"), (3000, "1w")])
+@pytest.mark.parametrize(
+    ("days", "every"), [(0, "1m"), (0.2, "5m"), (1, "1h"), (14, "6h"), (60, "1d"), (600, "1w"), (3000, "12w")]
+)
 def test_windows_suit_the_span(days, every):
     last = int(days * 86_400_000)
     later = {"timestamp": T0 + last, "processedOn": T0 + last + 500, "finishedOn": T0 + last + 900}
@@ -134,6 +136,37 @@ def test_one_absurd_time_does_not_prevent_a_report(late):
     built = build(*js.Loaded.of(jobs(immediate("1"), absurd)))
     assert len(built.frames["rates_over_time"]) < 4_000
     assert "<h1>" in page(built)
+
+
+def test_a_run_of_the_future_hides_nothing_of_the_present(dump):
+    """Its clock is ahead, or it was scheduled by hand: it waits, and nothing can have been seen by then."""
+    years = immediate("late", timestamp=T0 + 4 * 366 * 86_400_000, state="waiting", processedOn=None, finishedOn=None)
+    late = pl.concat(
+        [
+            dump.jobs,
+            jobs(years).with_columns(
+                pl.lit(dump.jobs["observed_at"].max(), pl.Datetime("ms", "UTC")).alias("observed_at")
+            ),
+        ]
+    )
+    built, usual = build(late, dump.rejects, since="10m"), build(*dump, since="10m")
+    assert built.report.period.every == usual.report.period.every == "1m"
+    for name in ("backlog", "concurrency", "latency_over_time"):
+        assert built.frames[name]["bucket"].to_list() == usual.frames[name]["bucket"].to_list()
+    last = js.backlog(jobs(immediate("1"), immediate("2", finishedOn=253_402_300_799_999)))
+    assert last["max_waiting"].to_list() == [2]
+
+
+def test_connectors_that_fail_where_successes_are_unseen_are_named(polls):
+    report = build(*polls).report
+    named = [item for item in report.attention if item.kind == "failing"]
+    table = js.freshness(js.history(polls.jobs)).filter(pl.col("n_failing") >= 3, pl.col("status") == "unknown")
+    assert len(named) == len(table) == 4
+    assert "23 failures in a row" in named[0].message
+    assert "4 repeatedly failing connectors" in report.verdict.headline
+    # A bound is told with the runs that it rests on, of which most have no known end.
+    retried = js.history(polls.jobs).filter("is_latest", "is_retried").height
+    assert f"bounds, not an estimate: {retried} seen" in {f.name: f.detail for f in report.figures}["Retried runs"]
 
 
 def test_days_are_whole_days_before_the_newest_observation():
@@ -194,7 +227,9 @@ def test_the_sentences_are_those_of_the_tables(built, dump):
     assert "35 more did so at times not known" in text
     peaks = js.backlog(dump.jobs, every="1m")["max_waiting"]
     assert peaks.max() == 135
-    assert re.search(r"Of 418 connectors: 247 fresh", text)
+    assert "Of 418 connectors: 247 fresh, 118 unscheduled, 26 failed so far, 19 stale, 8 pending. " in text
+    off_schedule = js.schedule_adherence(dump.jobs)["n_off_schedule"][0]
+    assert f"{off_schedule:,} more runs came when no schedule of theirs fires" in text
 
 
 def test_a_report_ignores_what_a_later_version_adds(built):

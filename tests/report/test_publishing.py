@@ -206,6 +206,14 @@ def test_a_latest_that_is_a_folder_of_somebody_is_not_taken(run, store, tmp_path
     assert names(tmp_path / "out") == [".lock", "latest"]
 
 
+def test_the_index_leads_to_what_there_is(run, store, tmp_path):
+    run("report", store, "--out", tmp_path / "out", "--format", "md")
+    page = (tmp_path / "out/index.html").read_text()
+    links = re.findall(r'href="([^"#]+)"', page)
+    assert links
+    assert all((tmp_path / "out" / link).is_file() for link in links)
+
+
 def test_what_was_stopped_before_it_was_shown_is_shown_by_the_next_run(run, store, tmp_path):
     asked = ("report", store, "--out", tmp_path / "out", "--format", "md")
     folder = Path(run(*asked)[1]).parent
