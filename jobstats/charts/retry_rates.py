@@ -127,9 +127,8 @@ def _by_group(frame: pl.DataFrame, groups: list[str], notes: list[str]) -> alt.T
 def _words(row: dict[str, Any]) -> str:
     if row["is_estimable"] and row["n"]:
         return f"{percent(row['retry_rate'])} retried · {percent(row['failure_rate'])} failed · n = {row['n']:,}"
-    # Of runs without a known end some were seen to be retried, and the bar begins with all of them.
-    seen = round((row["retry_rate_min"] or 0) * (row["n"] + row["n_open"]))
-    counts = f"{max(seen, row['n_retried']):,} retried · {row['n_failed']:,} failed · {row['n']:,} ended"
+    # Of runs without a known end some were seen to be retried, and the bounds hold these too.
+    counts = f"of {row['n']:,} ended {row['n_retried']:,} retried, {row['n_failed']:,} failed"
     return f"{counts} · {row['n_open']:,} with unknown end"
 
 

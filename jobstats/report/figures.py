@@ -39,8 +39,8 @@ def figures(
         *(_objective(results) for results in _by_objective(objectives)),
         _latency(asking, 0.5, "Queue latency, median"),
         _latency(asking, 0.95, "Queue latency, p95"),
-        _rate("Retried runs", "retry_rate", rates),
-        _rate("Failed runs", "failure_rate", rates),
+        _rate("Retried runs", "retry_rate", rates["n_retried"], rates),
+        _rate("Failed runs", "failure_rate", rates["n_failed"], rates),
         *_punctuality(frames["schedules"]),
         _fresh(frames["freshness"]),
         _stuck(frames["stuck"]),
@@ -118,7 +118,7 @@ def _latency(asking: Asking, q: float, name: str) -> Figure:
     )
 
 
-def _rate(words: str, name: str, row: dict[str, Any]) -> Figure:
+def _rate(words: str, name: str, count: int, row: dict[str, Any]) -> Figure:
     n, n_open, n_unseen = row["n"], row["n_open"], row["n_ended_unseen"]
     unseen = f"{n_open:,} started, end not seen" + (f" ({n_unseen:,} have ended)" if n_unseen else "")
     least, most = row[f"{name}_min"], row[f"{name}_max"]
@@ -127,8 +127,7 @@ def _rate(words: str, name: str, row: dict[str, Any]) -> Figure:
         text, detail = "–", "no runs started or ended"
     elif is_bounds:
         text = f"{percent(least)} to {percent(most)}"
-        # Some of the runs without a known end were seen to be retried.
-        detail = f"bounds, not an estimate: {round(least * (n + n_open)):,} seen, {unseen}"
+        detail = f"bounds, not an estimate: {count:,} of {n:,} ended, {unseen}"
     else:
         text = percent(row[name])
         detail = f"{_interval(row[f'{name}_low'], row[f'{name}_high'])}n = {n:,} ended, {unseen}"
