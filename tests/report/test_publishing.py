@@ -112,7 +112,7 @@ def test_the_oldest_go_and_nothing_else_does(run, store, tmp_path):
     assert untils == ["2026-11-23T14:13:00Z", "2026-11-23T14:14:00Z"]
     assert "removed " in err
     assert {"2026-11-23_notes", "2020-01-01_0123abcd"} < set(names(out))
-    assert (out / "index.html").read_text().count('<tr><td><a href=') == 2
+    assert (out / "index.html").read_text().count('<th scope="row" class="t"><a href=') == 2
     assert run("report", store, "--out", out, "--keep", 0)[0] == 2
 
 
