@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CRASH, USAGE, GATE, NO_INPUT, BUSY, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 75, 130, 143
 _STDIN = "<stdin>"
+_STOP_AGAIN_SECONDS = 10
 
 app = App(
     name="jobstats",
@@ -309,7 +310,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = [_STDIN if argument == "-" else argument for argument in arguments]
     if threading.current_thread() is threading.main_thread():
         # A scheduler that stops us lets us clear away what is half written, as Ctrl-C does.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+        signal.signal(signal.SIGTERM, _stop)
+        signal.signal(signal.SIGALRM, _stop)
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         if sys.stdout:
@@ -327,6 +329,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     return code or 0
+
+
+def _stop(*_: object) -> NoReturn:
+    # While a library is being imported it may take this for an error of its own; so it is said again.
+    signal.setitimer(signal.ITIMER_REAL, _STOP_AGAIN_SECONDS)
+    sys.exit(TERMINATED)
 
 
 def _read(source: tuple[str, ...]) -> "tuple[pl.LazyFrame, pl.DataFrame]":

@@ -246,6 +246,22 @@ def test_a_load_that_is_stopped_leaves_nothing(lines, tmp_path):
     process.stderr.close()
 
 
+def test_a_stop_that_a_library_swallows_is_said_again():
+    code = """
+import os, signal, time
+from jobstats import cli
+cli._STOP_AGAIN_SECONDS = 0.2
+cli.main(["--version"])
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+except BaseException:
+    pass
+time.sleep(60)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=50).returncode == 143
+
+
 @pytest.mark.parametrize("command", [[], ["load"], ["report"]])
 def test_the_version_is_ours(run, command):
     assert run(*command, "--version") == (0, f"{js.__version__}\n", "")
