@@ -311,7 +311,6 @@ def main(arguments: list[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         # A scheduler that stops us lets us clear away what is half written, as Ctrl-C does.
         signal.signal(signal.SIGTERM, _stop)
-        signal.signal(signal.SIGALRM, _stop)
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         if sys.stdout:
@@ -333,7 +332,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _stop(*_: object) -> NoReturn:
     # While a library is being imported it may take this for an error of its own; so it is said again.
-    signal.setitimer(signal.ITIMER_REAL, _STOP_AGAIN_SECONDS)
+    if hasattr(signal, "setitimer"):  # Windows has none
+        signal.signal(signal.SIGALRM, _stop)
+        signal.setitimer(signal.ITIMER_REAL, _STOP_AGAIN_SECONDS)
     sys.exit(TERMINATED)
 
 

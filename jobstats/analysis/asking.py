@@ -278,10 +278,10 @@ def numbered(frame: Any, columns: Sequence[str], name: str) -> tuple[Any, pl.Dat
     """
     keys = {column: f"_{name}_{column}" for column in columns}
     frame = frame.with_columns(nw.col(column).fill_null(_NONE).alias(key) for column, key in keys.items())
-    known = collected(frame.select(*keys.values()).unique(), is_plain=False).sort(*keys.values())
+    known = collected(frame.select(*keys.values()).unique()).sort(*keys.values())
     known = known.with_columns(pl.int_range(pl.len()).alias(name))
     numbers = frame.join(alike(known, frame), on=list(keys.values())).drop(*keys.values())
-    return numbers, plain(known).select(
+    return numbers, known.select(
         name, *(pl.col(key).replace(_NONE, None).alias(column) for column, key in keys.items())
     )
 

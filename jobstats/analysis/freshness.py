@@ -184,15 +184,12 @@ def _since(runs: Any, table: pl.DataFrame, now: int) -> pl.DataFrame:
         _known_until=pl.col("_observed_at").max().over("org_id").clip(upper_bound=now),
     )
     ended = nw.coalesce("_seen_ok", "_inferred_ok", "_failed")
-    told = {
-        "_loose": (nw.col("_open") > nw.col("_last_ok"))
-        & (nw.col("_open") <= now)
-        & (nw.col("_observed_at") < nw.col("_known_until")),
-        "_picks": nw.col("_picked") > nw.col("_last_ok"),
-        "_starts": nw.col("_recurred") > nw.col("_last_ok"),
-        "n_failing": ended > nw.col("_last_ok"),
-    }
-    joined = coded(runs.join(alike(last, runs), on=list(CONNECTOR)), told)
+    is_loose = (nw.col("_open") <= now) & (nw.col("_observed_at") < nw.col("_known_until"))
+    conditions = (
+        (nw.col("_open") > nw.col("_last_ok")) & is_loose,
+        *(at > nw.col("_last_ok") for at in (nw.col("_picked"), nw.col("_recurred"), ended)),
+    )
+    joined = coded(runs.join(alike(last, runs), on=list(CONNECTOR)), dict(zip(_SINCE, conditions, strict=True)))
     return collected(
         joined.select(
             "_id",

@@ -44,16 +44,13 @@ def summed_up(
     if isinstance(native, pl.LazyFrame) and len(groups) and native.collect_schema()["_ms"].is_integer():
         levels = _by_place(native, keys, groups, quantiles)
     if levels is None:
-        levels = collected(known.group_by(keys).agg(**_levels(quantiles)), is_plain=False)
+        quantile = (length.quantile(q, interpolation="linear").alias(name) for name, q in quantiles.items())
+        levels = collected(known.group_by(keys).agg(*quantile), is_plain=False)
     of_kind = {name: pl.col("_n").filter(pl.col("_kind") == place).sum() for place, name in enumerate(kinds, 1)}
     counts = found.group_by(keys).agg(**of_kind)
     for part in (levels, groups.select(*keys, "mean_ms", "max_ms")):
         counts = counts.join(part, on=keys, how="left", nulls_equal=True)
     return plain(counts)
-
-
-def _levels(quantiles: dict[str, float]) -> dict[str, Any]:
-    return {name: nw.col("_ms").quantile(share, interpolation="linear") for name, share in quantiles.items()}
 
 
 def _by_place(

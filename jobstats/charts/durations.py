@@ -14,8 +14,6 @@ from jobstats.charts.quantiles import MOST_LINES, Quantiles, bands, is_known, la
 from jobstats.errors import ArgumentError
 from jobstats.wording import plural
 
-_MOST_OPEN = 0.1
-"""Of more runs still going on the quantiles of the others are too low to be read as they stand."""
 _QUANTILE = re.compile(r"p\d+(?:_\d+)?_ms")
 
 
@@ -59,7 +57,7 @@ def drawn(table: Any, kind: Kind, tz: str, target_ms: float | None) -> alt.TopLe
 def _doubted(frame: pl.DataFrame, kind: Kind, notes: list[str]) -> pl.DataFrame:
     """With ``solid``, 0 for windows whose quantiles say less than they seem to, unless most do."""
     n, still = pl.col("n"), pl.col(kind.lengths.open[0])
-    is_few, is_low = n < theme.FEW_RUNS, still > _MOST_OPEN * (n + still)
+    is_few, is_low = n < theme.FEW_RUNS, still > theme.MOST_OPEN * (n + still)
     known = frame.filter(n > 0)
     n_few, n_low = known.filter(is_few).height, known.filter(~is_few, is_low).height
     if n_few:

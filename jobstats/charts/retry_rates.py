@@ -13,8 +13,6 @@ from jobstats.wording import percent, plural
 
 _SHOWN = {"retry_rate": ("retried", theme.BLUE), "failure_rate": ("failed", theme.ORANGE)}
 _DRAWN = tuple(f"{name}{end}" for name in _SHOWN for end in ("", "_low", "_high"))
-_MOST_OPEN = 0.1
-"""A window is not drawn while more of its runs than this have not ended: those that retry end last."""
 
 
 def retry_rates(table: Any, *, tz: str = "UTC") -> alt.TopLevelMixin:
@@ -156,7 +154,7 @@ def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str], tz: str
 
 def _settled(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     """Without the rates of windows in which many runs have not ended."""
-    unsettled = pl.col("n_open") > _MOST_OPEN * (pl.col("n") + pl.col("n_open"))
+    unsettled = pl.col("n_open") > theme.MOST_OPEN * (pl.col("n") + pl.col("n_open"))
     if n_unsettled := len(frame.filter(unsettled)):
         notes.append(f"{plural(n_unsettled, 'window')} left open, many runs had not ended")
     return frame.with_columns(pl.when(~unsettled).then(pl.col(name)).alias(name) for name in _DRAWN)

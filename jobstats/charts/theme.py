@@ -36,6 +36,8 @@ MOST_GROUPS = 40
 MOST_PANELS = 12
 FEW_RUNS = 20
 """Groups of fewer runs than this are not ranked among the others: their quantiles are single waits."""
+MOST_OPEN = 0.1
+"""Where a greater share of runs goes on, the others do not stand for all: those that take long end last."""
 ROW = 24
 """Height of a row, one a group."""
 _LINE_CHARACTERS = 95
@@ -169,10 +171,10 @@ def labelled(table: pl.DataFrame, columns: Sequence[str], everything: str) -> pl
         if max(map(ord, label)) > _LAST_WHOLE:
             label = label[:_MOST_PAIRS] + "…" * (len(label) > _MOST_PAIRS)
         # Two groups can shorten to one label; their marks must not share a row.
-        while (name := label if label not in seen else f"{label} #{seen[label] + 1}") in seen:
-            seen[label] += 1
-        seen[label] = seen.get(label, 0) + 1
-        seen.setdefault(name, 1)
+        nth = seen.get(label, 0) + 1
+        while (name := label if nth == 1 else f"{label} #{nth}") in seen:
+            nth += 1
+        seen |= {name: 1, label: nth}
         labels.append(name)
     groups = groups.with_columns(label=pl.Series(labels, dtype=pl.String))
     return table.join(groups, on=list(columns), how="left", nulls_equal=True, maintain_order="left").drop(columns)

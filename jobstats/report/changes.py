@@ -137,7 +137,7 @@ def attention(reasons: pl.DataFrame, freshness: pl.DataFrame, stuck: pl.DataFram
     if len(stale) > _MOST:
         more = f"{plural(len(stale) - _MOST, 'more connector')} without success for too long."
         found.append(Attention(kind="stale", status="bad", subject="connectors", message=more))
-    failing = failing_unseen(freshness)
+    failing = _failing_unseen(freshness)
     for row in failing.head(_MOST).to_dicts():
         name = instance(row)
         message = f"{name} {_how_stale(row)}; it may have succeeded unseen."
@@ -151,7 +151,7 @@ def attention(reasons: pl.DataFrame, freshness: pl.DataFrame, stuck: pl.DataFram
     return tuple(found)
 
 
-def failing_unseen(freshness: pl.DataFrame) -> pl.DataFrame:
+def _failing_unseen(freshness: pl.DataFrame) -> pl.DataFrame:
     """Connectors that fail time and again, where the data may lack a success since: most failures first."""
     is_failing = (pl.col("status") == "unknown") & (pl.col("n_failing") >= _FAILING)
     return freshness.filter(is_failing).sort("n_failing", descending=True, maintain_order=True)
@@ -163,7 +163,7 @@ def counts(reasons: pl.DataFrame, freshness: pl.DataFrame, stuck: pl.DataFrame) 
     return {
         "new cause": reasons.filter(new, pl.col("n") + pl.col("n_retrying") > 0).height,
         "stale connector": freshness.filter(IS_STALE).height,
-        "repeatedly failing connector": failing_unseen(freshness).height,
+        "repeatedly failing connector": _failing_unseen(freshness).height,
         "stuck run": stuck.filter(pl.col("kind") != "unjudged").height,
     }
 

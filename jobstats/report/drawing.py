@@ -143,7 +143,9 @@ def _joined(node: ET.Element) -> None:
         _joined(part)
     node[:] = [kept for part in parts for kept in (part if part.tag == _GROUP and not part.attrib else [part])]
     # One level up at most, where the style of the page still finds text that has the usual look.
-    for key in _INHERITED if node.tag == _GROUP and len(node) > 1 and all(part.tag != _GROUP for part in node) else ():
+    if node.tag != _GROUP or len(node) < 2 or any(part.tag == _GROUP for part in node):
+        return
+    for key in _INHERITED:
         said = {part.attrib.get(key) for part in node}
         if len(said) == 1 and (value := said.pop()):
             node.set(key, value)

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from jobstats.errors import ArgumentError
 from jobstats.report.model import Report
+from jobstats.report.sentences import of_group
 from jobstats.wording import plural
 
 Gate = Literal["slo", "quality", "new-reason", "stale", "regression"]
@@ -36,9 +37,7 @@ def check(gates: Sequence[str]) -> None:
 
 def _slo(report: Report) -> str:
     breached = [
-        result.objective + ("" if result.group == "(all)" else f" ({result.group})")
-        for result in report.objectives
-        if result.verdict == "breached"
+        of_group(result.objective, result.group) for result in report.objectives if result.verdict == "breached"
     ]
     judged = {result.objective for result in report.objectives if result.verdict != "not enough data"}
     silent = [name for name in dict.fromkeys(result.objective for result in report.objectives) if name not in judged]

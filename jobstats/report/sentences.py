@@ -13,6 +13,8 @@ IS_STALE = (pl.col("status") == "stale") | (
     (pl.col("status") == "never") & (pl.col("n_failing") >= _FEWEST_FAILURES) & pl.col("period_ms").is_not_null()
 )
 """Connectors without success for too long. One that has failed once so far, or that ran once, has not had its time."""
+STATE = pl.when(IS_STALE).then(pl.lit("stale")).otherwise(pl.col("status").replace("never", "failed so far"))
+"""The status of a connector as a report has it."""
 ENOUGH = 59
 """Runs a group needs before a bound on its p95 can be given: 0.95⁵⁹ < 0.05."""
 
@@ -26,9 +28,9 @@ def _first(table: pl.DataFrame) -> dict[str, Any]:
     return table.row(0, named=True)
 
 
-def _named(row: dict[str, Any]) -> str:
-    """An objective, with the group that has it."""
-    return safe(row["objective"]) + ("" if row["group"] == "(all)" else f" ({safe(row['group'])})")
+def of_group(objective: object, group: object) -> str:
+    """An objective, with the group that has it unless it is of all runs."""
+    return safe(objective) + ("" if group == "(all)" else f" ({safe(group)})")
 
 
 def objectives(table: pl.DataFrame) -> str:
@@ -39,7 +41,7 @@ def objectives(table: pl.DataFrame) -> str:
     if worst["attainment"] is None or worst["verdict"] in ("met", "not enough data"):
         return f"Of {plural(len(table), 'objective')}: {words}."
     return (
-        f"Of {plural(len(table), 'objective')}: {words}. Worst: {_named(worst)}, "
+        f"Of {plural(len(table), 'objective')}: {words}. Worst: {of_group(worst['objective'], worst['group'])}, "
         f"{percent(worst['attainment'])} of {worst['n']:,}, target {percent(worst['target'])}."
     )
 
@@ -169,8 +171,7 @@ def freshness(table: pl.DataFrame) -> str:
     """How many connectors are in each state."""
     if table.is_empty():
         return "There are no connectors."
-    status = pl.when(IS_STALE).then(pl.lit("stale")).otherwise(pl.col("status").replace("never", "failed so far"))
-    counts = table.group_by(status.alias("status")).len().sort("len", "status", descending=[True, False]).rows()
+    counts = table.group_by(STATE.alias("status")).len().sort("len", "status", descending=[True, False]).rows()
     words = f"Of {plural(len(table), 'connector')}: " + ", ".join(f"{n:,} {status}" for status, n in counts)
     never = table.filter(IS_STALE, pl.col("status") == "never").height
     return words + (f". Of those stale {never:,} have no known success." if never else ".")

@@ -1,6 +1,7 @@
 """A report in some lines of plain text, for a terminal, a log or a letter."""
 
-from collections import Counter
+from collections import defaultdict
+from itertools import count
 
 from jobstats.report.model import Report, Table
 from jobstats.report.words import SEVERITY_SIGNS, STATUS_SIGNS, STATUS_WORDS, period_words
@@ -41,14 +42,10 @@ def _listed(title: str, items: list[str]) -> list[str]:
 
 def _first_of_each(report: Report) -> list[str]:
     """What is new or broken, so that many of one kind do not hide the other kinds."""
-    nth = Counter[str]()
-    ranked = []
-    for item in report.attention:
-        ranked.append((nth[item.kind], item.message))
-        nth[item.kind] += 1
-    first = sorted(range(len(ranked)), key=lambda place: ranked[place][0])[:_NEWS]
-    rest = [message for place, (_, message) in enumerate(ranked) if place not in first]
-    return [*(ranked[place][1] for place in sorted(first)), *rest]
+    nth: defaultdict[str, count[int]] = defaultdict(count)
+    ranked = sorted((next(nth[item.kind]), place) for place, item in enumerate(report.attention))
+    order = [*sorted(place for _, place in ranked[:_NEWS]), *(place for _, place in ranked[_NEWS:])]
+    return [report.attention[place].message for place in order]
 
 
 def _reasons(report: Report) -> list[str]:
