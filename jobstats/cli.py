@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 crash, 2 usage, 3 a gate the caller asked for was not pass
 input, 75 another process holds the lock. The result goes to stdout, everything else to stderr.
 """
 
+import atexit
 import io
 import os
 import shutil
@@ -335,6 +336,8 @@ def _stop(*_: object) -> NoReturn:
     if hasattr(signal, "setitimer"):  # Windows has none
         signal.signal(signal.SIGALRM, _stop)
         signal.setitimer(signal.ITIMER_REAL, _STOP_AGAIN_SECONDS)
+        # A Python that is ending takes its handlers back, and an alarm without one kills.
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
     sys.exit(TERMINATED)
 
 
