@@ -14,15 +14,15 @@ While the last run seen still waits, fires are missed; those after its start are
 counts as a start: its first run is made then.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import Asked, By, ask, collected, flags, opened
+from jobstats.analysis.asking import Asked, By, ask, at_ms, collected, flags, opened
 from jobstats.analysis.schedules import (
-    IDENTITY,
     LINE,
     NEVER,
     grid_of,
@@ -57,6 +57,7 @@ _FLAGS = {
     & ~nw.col("is_ended")
     & ~nw.col("state").is_in(["active", "unknown"]),
 }
+_RUNS_AT_ONCE = 4_000_000
 _NO_CLOCK = "that differs between the fires of one schedule; ask for every='1h' or every='1d'"
 _TIMES = {"created": "created_at", "due": "eligible_at", "start": "started_at", "finish": "finished_at"}
 _FATE = pl.Enum(["on_time", "late", "missed", "started", "pending", "unknown", "off_schedule", "unreadable"])
@@ -119,10 +120,13 @@ def fates(
     schedules = with_offsets(schedules, runs)
     heads = heads_of(runs, schedules, epoch_ms(seen.begin) if seen.begin else NEVER)
     schedules, grid = grid_of(schedules, runs, heads, now)
-    chain = _chain(runs, schedules, grid, now)
-    gaps = pl.concat([_gaps(chain, grid, now), _before(heads, schedules, grid, now)], how="diagonal")
-    rows = pl.concat([_seen(chain, span, grace_ms), _unseen(gaps, grid, span, grace_ms)])
-    return Fates(rows, schedules, asked._replace(since=first, until=last))
+    gaps, rows = [_before(heads, schedules, grid, now)], []
+    for piece in _pieces(runs):
+        chain = _chain(piece, schedules, grid, now)
+        gaps.append(_gaps(chain, grid, now))
+        rows.append(_seen(chain, span, grace_ms))
+    rows.append(_unseen(pl.concat(gaps, how="diagonal"), grid, span, grace_ms))
+    return Fates(pl.concat(rows, rechunk=False), schedules, asked._replace(since=first, until=last))
 
 
 # ---- what the data holds -----------------------------------------------------------------------------------------
@@ -138,27 +142,40 @@ def _observed(frame: Any) -> _Observed:
 
 
 def _runs(asked: Asked, schedules: pl.DataFrame, files: pl.DataFrame) -> pl.DataFrame:
-    """The runs of all schedules, narrow, in the order of their fires."""
-    narrow = keyed(asked.runs).select(
-        *IDENTITY,
-        *([] if files.is_empty() else ["source"]),
-        *(nw.col(name).alias(short) for short, name in _TIMES.items()),
+    """The runs of all schedules, narrow."""
+    frame = keyed(asked.runs).with_columns(
+        fire=nw.coalesce("iteration_at", "schedule_at"), seen=nw.when(IS_TOLD).then(nw.col("observed_at"))
+    )
+    times = {"fire": "fire", "seen": "seen", **_TIMES}
+    narrow = frame.select(
+        *("org_id", "_key", *([] if files.is_empty() else ["source"])),
         *flags(_FLAGS),
-        fire=nw.coalesce("iteration_at", "schedule_at"),
-        seen=nw.when(IS_TOLD).then(nw.col("observed_at")),
+        _requested=at_ms(frame, "requested_at"),
+        **{short: at_ms(frame, name) for short, name in times.items()},
     )
-    runs = collected(narrow).lazy()
+    native = narrow.to_native()
+    # The texts of a scan need not all be in memory for it.
+    runs = native if isinstance(native, pl.LazyFrame) else collected(narrow).lazy()
     if not files.is_empty():
-        runs = runs.join(files.lazy().rename({"seen": "_seen"}), on="source", how="left", nulls_equal=True)
-        runs = runs.with_columns(pl.coalesce("seen", "_seen")).drop("source", "_seen")
-    numbers = schedules.lazy().select("n", *(pl.col(f"_{name}").alias(name) for name in IDENTITY))
+        files = files.select("source", _seen=pl.col("seen").to_physical())
+        runs = runs.join(files.lazy(), on="source", how="left", nulls_equal=True)
+        runs = runs.with_columns(pl.coalesce("seen", "_seen"))
+    numbers = schedules.lazy().select("n", "_requested", org_id="_org_id", _key="__key")
     return (
-        runs.join(numbers, on=IDENTITY, nulls_equal=True)
-        .select("n", pl.col("fire", "seen", *_TIMES).to_physical(), pl.col(_FLAGS) == 1)
-        # One number sorts many times as fast as three columns.
-        .sort((pl.col("n").cast(pl.Int128) * LINE + pl.col("fire")) * 2**50 + pl.col("created"))
-        .collect()
+        runs.join(numbers, on=["org_id", "_key", "_requested"], nulls_equal=True)
+        .select("n", *times, pl.col(_FLAGS) == 1)
+        .collect(engine="streaming")
     )
+
+
+def _pieces(runs: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The runs in the order of their fires, some schedules at a time: beside all of them little else needs memory."""
+    sizes = runs.group_by("n").len().sort("n").with_columns(_piece=pl.col("len").cum_sum() // _RUNS_AT_ONCE)
+    pieces = sizes.group_by("_piece", maintain_order=True).agg(low=pl.col("n").min(), high=pl.col("n").max())
+    for _, low, high in pieces.iter_rows():
+        # One number sorts many times as fast as three columns.
+        order = (pl.col("n").cast(pl.Int128) * LINE + pl.col("fire")) * 2**50 + pl.col("created")
+        yield runs.lazy().filter(pl.col("n").is_between(low, high)).sort(order).collect()
 
 
 # ---- the runs, and what is between them --------------------------------------------------------------------------

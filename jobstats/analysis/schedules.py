@@ -84,7 +84,9 @@ def with_offsets(schedules: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
 
 def heads_of(runs: pl.DataFrame, schedules: pl.DataFrame, begin: int) -> pl.DataFrame:
     """Schedules that were watched before their first run that was seen, from ``fire`` on."""
-    firsts = runs.filter(pl.col("n").is_first_distinct()).select("n", first="fire", created="created")
+    first = runs.lazy().group_by("n").agg(pl.col("fire").min())
+    of_first = runs.lazy().join(first, on=["n", "fire"], how="semi").group_by("n", first="fire")
+    firsts = of_first.agg(pl.col("created").min()).collect(engine="streaming")
     requested = pl.col("_requested")
     return (
         firsts.join(schedules.select("n", "_requested", "_is_once"), on="n")

@@ -240,6 +240,13 @@ def test_engines_agree_on_real_data(dump, polls, engine, as_polars):
     assert as_polars(js.fires(engine(table))).cast(js.fires(table).schema).equals(js.fires(table))
 
 
+def test_many_runs_are_looked_at_in_pieces(dump, polls, monkeypatch):
+    whole = [js.fires(table) for table in (dump.jobs, polls.jobs)]
+    monkeypatch.setattr("jobstats.analysis.chains._RUNS_AT_ONCE", 40)
+    for table, expected in zip((dump.jobs, polls.jobs), whole, strict=True):
+        assert js.fires(table).equals(expected)
+
+
 def test_counts_add_up(dump, polls):
     for table in (dump.jobs, polls.jobs, js.history(polls.jobs)):
         for row in js.schedule_adherence(table, by="schedule_type", every="1m", grace="1s").iter_rows(named=True):
