@@ -2,9 +2,9 @@
 
     python benchmarks/analyses.py [--runs 20000000] [--rounds 3] [--pandas-rounds 1] [--only backlog …] [--folder DIR]
 
-Everyone reads the same Parquet file (``_runs.py``, 20 MB a million runs), in a process of its own. DuckDB answers as
-much of the question as one statement of SQL can: it neither redacts nor judges, nor reads a cron. pandas answers the
-core of it alone.
+Everyone reads the same Parquet file (``_runs.py``, 20 MB a million runs), in a process of its own. DuckDB and pandas
+answer as much of the question (``_questions.py``) as fits into some lines: they neither redact nor judge, nor read a
+cron.
 """
 
 import argparse
