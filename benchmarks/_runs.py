@@ -12,7 +12,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 import jobstats as js
-from jobstats.table import SCHEMA, described
+from jobstats.parquet import described
+from jobstats.table import SCHEMA
 
 SCHEDULES = 2_400
 HOUR_MS = 3_600_000

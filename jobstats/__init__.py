@@ -2,7 +2,7 @@
 
 Data flows one way: records → jobs table → result tables → charts → page.
 
-``moments``    points in time and lengths, as callers write them
+``moments``    points in time and lengths, as integers and as callers write them
 ``contract``   JobStatus as exported, and the verdict on one record
 ``table``      the jobs table: its columns, types, units
 ``ingest``     bytes → jobs table and rejects
@@ -11,9 +11,9 @@ Data flows one way: records → jobs table → result tables → charts → page
 ``timing``     what happened when, recovered from what the records still say
 ``ends``       which runs ended unseen, inferred from the lists that leave them out
 ``spool``      records on disk until what they say together is known
-``history``    many observations → one row a run
+``histories``  many observations → one row a run
 ``parquet``    the jobs table as one Parquet file
-``store``      observations of many exports as a folder of Parquet files
+``stores``     observations of many exports as a folder of Parquet files
 ``engines``    SQL on it
 ``reasons``    failure text → redacted template, cause, category
 ``objectives`` service level objectives, as a file says them
@@ -33,37 +33,36 @@ Data flows one way: records → jobs table → result tables → charts → page
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from jobstats.analysis.attempts import attempts
-from jobstats.analysis.backlog import backlog
-from jobstats.analysis.compare import compare
-from jobstats.analysis.concurrency import concurrency
-from jobstats.analysis.drivers import drivers
-from jobstats.analysis.failure_reasons import failure_reasons
-from jobstats.analysis.fires import fires
-from jobstats.analysis.freshness import freshness
-from jobstats.analysis.processing_time import processing_time
-from jobstats.analysis.quality import quality
-from jobstats.analysis.queue_latency import queue_latency
-from jobstats.analysis.retry_rates import retry_rates
-from jobstats.analysis.schedule_adherence import schedule_adherence
-from jobstats.analysis.slo import slo
-from jobstats.analysis.slowdown import slowdown
-from jobstats.analysis.stuck import stuck
-from jobstats.analysis.timeline import timeline
-from jobstats.analysis.turnaround import turnaround
-from jobstats.contract import JobStatus
-from jobstats.errors import ArgumentError, JobstatsError, SourceError, TableError
-from jobstats.history import history
-from jobstats.ingest.loading import Loaded, load
-from jobstats.objectives import Objective, read_objectives
-from jobstats.parquet import Converted, convert, write
-from jobstats.store import Appended, Compacted, Store, read, scan, store
-from jobstats.table import describe
-
 if TYPE_CHECKING:
     from jobstats import charts
+    from jobstats.analysis.attempts import attempts
+    from jobstats.analysis.backlog import backlog
+    from jobstats.analysis.compare import compare
+    from jobstats.analysis.concurrency import concurrency
+    from jobstats.analysis.drivers import drivers
+    from jobstats.analysis.failure_reasons import failure_reasons
+    from jobstats.analysis.fires import fires
+    from jobstats.analysis.freshness import freshness
+    from jobstats.analysis.processing_time import processing_time
+    from jobstats.analysis.quality import quality
+    from jobstats.analysis.queue_latency import queue_latency
+    from jobstats.analysis.retry_rates import retry_rates
+    from jobstats.analysis.schedule_adherence import schedule_adherence
+    from jobstats.analysis.slo import slo
+    from jobstats.analysis.slowdown import slowdown
+    from jobstats.analysis.stuck import stuck
+    from jobstats.analysis.timeline import timeline
+    from jobstats.analysis.turnaround import turnaround
+    from jobstats.contract import JobStatus
     from jobstats.engines import relation, sql
+    from jobstats.errors import ArgumentError, JobstatsError, SourceError, TableError
+    from jobstats.histories import history
+    from jobstats.ingest.loading import Loaded, load
+    from jobstats.objectives import Objective, read_objectives
+    from jobstats.parquet import Converted, convert, write
     from jobstats.report.formats import write_report
+    from jobstats.stores import Appended, Compacted, Store, read, scan, store
+    from jobstats.table import describe
 
 __version__ = "0.1.0"
 
@@ -112,8 +111,20 @@ __all__ = [
     "write_report",
 ]
 
-# Altair and DuckDB take longer to import than everything else together, so they wait for their first use.
-_LATE = {"relation": "jobstats.engines", "sql": "jobstats.engines", "write_report": "jobstats.report.formats"}
+# Importing all of it takes longer than most questions take to answer, so each waits for its first use.
+_HOMES = {
+    "contract": ["JobStatus"],
+    "engines": ["relation", "sql"],
+    "errors": ["ArgumentError", "JobstatsError", "SourceError", "TableError"],
+    "histories": ["history"],
+    "ingest.loading": ["Loaded", "load"],
+    "objectives": ["Objective", "read_objectives"],
+    "parquet": ["Converted", "convert", "write"],
+    "report.formats": ["write_report"],
+    "stores": ["Appended", "Compacted", "Store", "read", "scan", "store"],
+    "table": ["describe"],
+}
+"""All other names are analyses, each in a module of its name, and ``charts``."""
 
 
 def __dir__() -> list[str]:
@@ -121,8 +132,11 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "charts":
         return import_module("jobstats.charts")
-    if name in _LATE:
-        return getattr(import_module(_LATE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = next((home for home, names in _HOMES.items() if name in names), f"analysis.{name}")
+    value = getattr(import_module(f"jobstats.{home}"), name)
+    globals()[name] = value
+    return value

@@ -66,7 +66,7 @@ def load(
         Exit 3 if more than this share of the records was rejected, such as 0.001.
     """
     from jobstats.parquet import convert
-    from jobstats.store import store
+    from jobstats.stores import store
 
     limit = 0.0 if strict else max_reject_rate
     if limit is not None and not 0 <= limit <= 1:
@@ -179,7 +179,7 @@ def history(source: str, *, to: str) -> None:
     to
         A .parquet file, which is replaced.
     """
-    from jobstats.history import history as runs_of
+    from jobstats.histories import history as runs_of
     from jobstats.parquet import sink
 
     jobs, _ = _read((source,))
@@ -196,7 +196,7 @@ def compact(store: str) -> None:
     store
         A folder that load wrote to.
     """
-    from jobstats.store import store as opened
+    from jobstats.stores import store as opened
 
     done = opened(store).compact()
     merged = f"{done.n_parts_before:,} files merged into {done.n_parts:,}"
@@ -218,7 +218,7 @@ def query(source: str, sql: str, *, format: Literal["table", "csv", "json"] | No
         table on a terminal, csv otherwise, unless you say.
     """
     from jobstats.engines import sql as ask
-    from jobstats.store import is_written
+    from jobstats.stores import is_written
 
     answer = ask(source if is_written(source) else _load((source,)), sql)
     terminal.write(answer, format)
@@ -343,7 +343,7 @@ def _stop(*_: object) -> NoReturn:
 
 def _read(source: tuple[str, ...]) -> "tuple[pl.LazyFrame, pl.DataFrame]":
     """Observations, which stay on disk where they are there already, and rejects."""
-    from jobstats.store import is_written, rejects, scan
+    from jobstats.stores import is_written, rejects, scan
 
     written = [path for path in source if is_written(path)]
     if not written:

@@ -25,6 +25,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 
+from jobstats.moments import LAST_MS
+
 SCHEDULE_TYPES = ("hourly", "daily", "weekly", "monthly", "custom", "once", "interval")
 """Schedule types the server knows. Others are kept as they come."""
 
@@ -42,8 +44,6 @@ STATES = (
 )
 """States seen or documented. Others are kept as they come."""
 
-LAST_MS = 253_402_300_799_999
-"""The end of the year 9999, the last instant that every engine and Python can hold."""
 MOST_ATTEMPTS = 2**31 - 1
 _MOST_EXPLAINED = 5
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)")

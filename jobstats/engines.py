@@ -11,10 +11,10 @@ import duckdb
 import polars as pl
 
 from jobstats.errors import ArgumentError
-from jobstats.history import history, is_history
+from jobstats.histories import history, is_history
 from jobstats.ingest.loading import Loaded
 from jobstats.parquet import read_rejects, rejects_of, scan_file
-from jobstats.store import Store
+from jobstats.stores import Store
 from jobstats.table import RECORD_SCHEMA
 
 _OBSERVATIONS = "observations"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from jobstats.contract import LAST_MS
+from jobstats.moments import LAST_MS
 from jobstats.table import OBSERVATION, SCHEMA
 
 FIRST_RUN_MS = 1_500

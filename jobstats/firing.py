@@ -13,8 +13,7 @@ from typing import Literal, NamedTuple
 import polars as pl
 
 from jobstats.errors import ArgumentError
-from jobstats.moments import UNITS
-from jobstats.table import EPOCH
+from jobstats.moments import EPOCH, UNITS
 
 MOST_FIRES = 20_000_000
 """Forty years of minutes. More is a mistake, and would not fit in memory."""

@@ -1,11 +1,14 @@
-"""Points in time and lengths, as callers write them."""
+"""Points in time and lengths: as integers, and as callers write them."""
 
 import re
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from jobstats.errors import ArgumentError
-from jobstats.table import in_utc
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999, the last instant that every engine and Python can hold."""
 
 Moment = datetime | date | timedelta | str | None
 
@@ -13,6 +16,23 @@ UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_
 """Milliseconds of each unit of a length."""
 _LENGTH = re.compile(r"([1-9]\d*)([smhdw])")
 LONGEST_MS = 36_525 * UNITS["d"]
+
+
+def in_utc(moment: datetime) -> datetime:
+    """A moment in UTC; one without a zone is in UTC already, everywhere in jobstats.
+
+    Raises:
+        ArgumentError: It lies so near the ends of the calendar that it has no UTC.
+    """
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (OverflowError, ValueError) as error:
+        raise ArgumentError(f"{moment} cannot be told in UTC") from error
+
+
+def epoch_ms(moment: datetime) -> int:
+    """A moment as the integer that an export would hold, cut to the millisecond."""
+    return (in_utc(moment) - EPOCH) // timedelta(milliseconds=1)
 
 
 def length_ms(text: str, name: str) -> int:

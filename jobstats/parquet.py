@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 from polars.io.plugins import register_io_source
 
@@ -20,7 +21,7 @@ from jobstats.ingest.rejects import SCHEMA as REJECTS_SCHEMA
 from jobstats.ingest.rejects import by_reason
 from jobstats.ingest.sources import Progress
 from jobstats.spool import Spool, writing
-from jobstats.table import FORMAT_VERSION, SCHEMA, check_columns, described
+from jobstats.table import FORMAT_VERSION, HISTORY_COLUMNS, SCHEMA, check_columns
 
 _ROWS_PER_GROUP = 122_880
 """As many as DuckDB writes, and reads at a time: small enough to skip, large enough to compress."""
@@ -265,3 +266,15 @@ def write_parquet(
         row_group_size=_ROWS_PER_GROUP,
         arrow_schema=described(schema, metadata),
     )
+
+
+def described(schema: pl.Schema, metadata: Mapping[str, str] | None = None) -> pa.Schema:
+    """An Arrow schema with unit and meaning of each jobs column in its field metadata, and the format version."""
+    known = {column.name: column for column in HISTORY_COLUMNS}
+    fields = [
+        field.with_metadata({"unit": known[field.name].unit, "description": known[field.name].description})
+        if field.name in known
+        else field
+        for field in pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    ]
+    return pa.schema(fields, metadata={"jobstats_format": str(FORMAT_VERSION), **(metadata or {})})

@@ -5,14 +5,11 @@ documentation is printed from it. Instants end in ``_at`` (UTC, milliseconds), l
 on every engine), booleans start with ``is_``.
 """
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import polars as pl
-import pyarrow as pa
 
-from jobstats.errors import ArgumentError, TableError
+from jobstats.errors import TableError
 
 FORMAT_VERSION = 2
 """Version of the jobs table, written into every Parquet file. A reader refuses a newer one.
@@ -20,7 +17,6 @@ FORMAT_VERSION = 2
 Version 2 added the parts of a store; a jobs table is the same in 1 and 2."""
 
 _AT = pl.Datetime("ms", "UTC")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Column(NamedTuple):
@@ -136,35 +132,6 @@ def describe() -> pl.DataFrame:
         for column in columns
     ]
     return pl.DataFrame(rows, schema=["column", "type", "unit", "description", "tables"], orient="row")
-
-
-def described(schema: pl.Schema, metadata: Mapping[str, str] | None = None) -> pa.Schema:
-    """An Arrow schema with unit and meaning of each jobs column in its field metadata, and the format version."""
-    known = {column.name: column for column in HISTORY_COLUMNS}
-    fields = [
-        field.with_metadata({"unit": known[field.name].unit, "description": known[field.name].description})
-        if field.name in known
-        else field
-        for field in pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-    ]
-    return pa.schema(fields, metadata={"jobstats_format": str(FORMAT_VERSION), **(metadata or {})})
-
-
-def in_utc(moment: datetime) -> datetime:
-    """A moment in UTC; one without a zone is in UTC already, everywhere in jobstats.
-
-    Raises:
-        ArgumentError: It lies so near the ends of the calendar that it has no UTC.
-    """
-    try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (OverflowError, ValueError) as error:
-        raise ArgumentError(f"{moment} cannot be told in UTC") from error
-
-
-def epoch_ms(moment: datetime) -> int:
-    """A moment as the integer that an export would hold, cut to the millisecond."""
-    return (in_utc(moment) - EPOCH) // timedelta(milliseconds=1)
 
 
 def check_columns(names: list[str], source: str, schema: pl.Schema = SCHEMA, kind: str = "a jobs table") -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from jobstats.parquet import Converted
-    from jobstats.store import Appended
+    from jobstats.stores import Appended
 
 _PROGRESS_BYTES = 20_000_000
 _REASONS_SHOWN = 20
@@ -57,7 +57,7 @@ def write(
 def counted(added: "Converted | Appended", seconds: float) -> str:
     """What was read, added and refused, and why."""
     from jobstats.ingest.rejects import place
-    from jobstats.store import Appended
+    from jobstats.stores import Appended
     from jobstats.wording import plural, safe
 
     lines = [

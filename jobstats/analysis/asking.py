@@ -18,8 +18,8 @@ from narwhals.exceptions import NarwhalsError
 from jobstats.analysis.clock import CLOCK, clock
 from jobstats.errors import ArgumentError
 from jobstats.facts import STALLED
-from jobstats.moments import UNITS, Moment, length_ms, window
-from jobstats.table import EPOCH, HISTORY_SCHEMA, SCHEMA, check_columns, epoch_ms
+from jobstats.moments import EPOCH, UNITS, Moment, epoch_ms, length_ms, window
+from jobstats.table import HISTORY_SCHEMA, SCHEMA, check_columns
 
 By = str | Sequence[str] | None
 

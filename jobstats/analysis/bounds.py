@@ -13,8 +13,7 @@ import polars as pl
 
 from jobstats.analysis.asking import HAS_STALLED, collected
 from jobstats.firing import fire_times
-from jobstats.moments import UNITS
-from jobstats.table import epoch_ms
+from jobstats.moments import UNITS, epoch_ms
 
 FLOOR_MS = 60_000
 """No bound is shorter. BullMQ needs up to a minute to see by itself that a worker is gone: its lock lasts 30 s, and

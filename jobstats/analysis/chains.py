@@ -37,8 +37,7 @@ from jobstats.analysis.seen import IS_TOLD, reach
 from jobstats.errors import ArgumentError
 from jobstats.facts import FIRST_RUN_MS
 from jobstats.firing import MOST_FIRES
-from jobstats.moments import Moment, length_ms, window
-from jobstats.table import epoch_ms
+from jobstats.moments import Moment, epoch_ms, length_ms, window
 from jobstats.timing import RERUN_MS
 
 _IS_REPEATED = ~nw.col("iteration_at").is_null()

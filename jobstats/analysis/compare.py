@@ -26,9 +26,8 @@ from jobstats.analysis.drift import adjusted
 from jobstats.analysis.durations import quantile_columns
 from jobstats.analysis.quantiles import Change, Quantiles, rounded
 from jobstats.errors import ArgumentError
-from jobstats.moments import Moment, length_ms
+from jobstats.moments import Moment, epoch_ms, length_ms
 from jobstats.reasons import classify
-from jobstats.table import epoch_ms
 
 Frame = TypeVar("Frame")
 MEASURES = (

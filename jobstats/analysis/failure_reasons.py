@@ -9,10 +9,9 @@ import polars as pl
 from jobstats.analysis.asking import STARTED, Asked, By, answered, ask, at_ms, collected, flags, held, plain, returned
 from jobstats.analysis.drift import compared
 from jobstats.errors import ArgumentError
-from jobstats.moments import UNITS, Moment, length_ms
+from jobstats.moments import UNITS, Moment, epoch_ms, length_ms
 from jobstats.reasons import Rules, classify, redact, ruleset
 from jobstats.reasons.catalog import Catalog, first_known
-from jobstats.table import epoch_ms
 
 Frame = TypeVar("Frame")
 CAUSE = "cause_id"

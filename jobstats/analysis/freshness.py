@@ -9,9 +9,8 @@ import polars as pl
 from jobstats.analysis.asking import alike, as_of, at_ms, coded, collected, flags, is_estimable, opened, returned
 from jobstats.errors import ArgumentError
 from jobstats.firing import fire_times
-from jobstats.moments import UNITS, Moment, instant, length_ms
+from jobstats.moments import UNITS, Moment, epoch_ms, instant, length_ms
 from jobstats.reasons import Rules, classify, ruleset
-from jobstats.table import epoch_ms
 from jobstats.timing import RERUN_MS
 
 Frame = TypeVar("Frame")

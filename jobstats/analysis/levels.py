@@ -34,9 +34,7 @@ from jobstats.analysis.asking import (
     opened,
     origin_ms,
 )
-from jobstats.contract import LAST_MS
-from jobstats.moments import Moment, window
-from jobstats.table import EPOCH, epoch_ms
+from jobstats.moments import EPOCH, LAST_MS, Moment, epoch_ms, window
 
 _UNKNOWN, _LEFT, _OPEN = 0, 1, 2
 """What ends a span: it is not known where it lies, an event ends it, or the last observation does."""

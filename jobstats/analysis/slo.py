@@ -23,9 +23,8 @@ from jobstats.analysis.asking import (
 )
 from jobstats.analysis.freshness import freshness
 from jobstats.errors import ArgumentError
-from jobstats.moments import UNITS, Moment, instant, length_ms
+from jobstats.moments import UNITS, Moment, epoch_ms, instant, length_ms
 from jobstats.objectives import Objective, Objectives, as_objectives
-from jobstats.table import epoch_ms
 
 Frame = TypeVar("Frame")
 ALERTS = (

@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 
 from jobstats.contract import JobStatus, Refusal, Schedule
-from jobstats.table import RECORD_SCHEMA, epoch_ms
+from jobstats.moments import epoch_ms
+from jobstats.table import RECORD_SCHEMA
 
 _SEEN = ("observed_at", "observed_at_source", "source")
 FLAT_SCHEMA = pl.Schema({name: dtype for name, dtype in RECORD_SCHEMA.items() if name not in _SEEN})

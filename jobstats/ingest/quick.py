@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from jobstats.contract import LAST_MS, MOST_ATTEMPTS, Refusal, decode, parse_instant, parse_schedule
+from jobstats.contract import MOST_ATTEMPTS, Refusal, decode, parse_instant, parse_schedule
 from jobstats.ingest.cut import cut, cut_with_nulls, holds_float
 from jobstats.ingest.flatten import FLAT_SCHEMA, frame, json_text, progress_columns, schedule_columns
-from jobstats.table import epoch_ms
+from jobstats.moments import LAST_MS, epoch_ms
 
 _RECORD = (
     *("id", "name", "data", "progress", "delay", "timestamp", "attemptsMade", "finishedOn", "processedOn"),

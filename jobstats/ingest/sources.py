@@ -22,7 +22,7 @@ from pydantic_core import to_json
 
 from jobstats.contract import Refusal
 from jobstats.errors import ArgumentError, SourceError
-from jobstats.table import epoch_ms
+from jobstats.moments import epoch_ms
 
 SUFFIXES = (".json", ".ndjson", ".jsonl")
 """What a folder is searched for, also with ``.gz`` or ``.zst`` behind it. A file named by the caller may be called

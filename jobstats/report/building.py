@@ -14,7 +14,7 @@ import polars as pl
 from jobstats.analysis.asking import STARTED, as_of, ask, collected, opened
 from jobstats.analysis.quality import quality
 from jobstats.errors import ArgumentError
-from jobstats.history import history, is_history
+from jobstats.histories import history, is_history
 from jobstats.moments import Moment
 from jobstats.objectives import Objectives, as_objectives
 from jobstats.parquet import sink

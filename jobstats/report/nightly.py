@@ -18,7 +18,7 @@ from jobstats.report.building import Built, Told, build, read_report
 from jobstats.report.cells import moment
 from jobstats.report.model import Period, Report
 from jobstats.report.words import period_words
-from jobstats.store import is_store
+from jobstats.stores import is_store
 from jobstats.wording import safe
 
 Read = Callable[[], tuple[pl.LazyFrame, pl.DataFrame]]

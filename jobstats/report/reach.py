@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from jobstats.history import exported
+from jobstats.histories import exported
 from jobstats.moments import UNITS
 from jobstats.objectives import Objective
 

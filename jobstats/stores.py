@@ -32,7 +32,7 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from jobstats.errors import ArgumentError, SourceError, TableError
-from jobstats.history import exported, timed
+from jobstats.histories import exported, timed
 from jobstats.ingest.loading import Loaded, Tally, records, refuse_empty
 from jobstats.ingest.rejects import SCHEMA as REJECTS_SCHEMA
 from jobstats.ingest.sources import Progress
