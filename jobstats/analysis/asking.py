@@ -131,15 +131,18 @@ def opened(jobs: Any) -> Any:
         ) from error
     if isinstance(frame, nw.DataFrame):
         # Engines that hold everything in memory anyway (pandas, PyArrow) lack parts of what Polars can do with it.
-        frame = nw.from_native(_typed(frame.to_polars()))
-    frame = frame.lazy()
+        frame = nw.from_native(frame.to_polars()).lazy()
+    native = frame.to_native()
+    if isinstance(native, pl.LazyFrame):
+        frame = nw.from_native(_typed(native))
     check_columns(frame.collect_schema().names(), type(jobs).__name__)
     return frame
 
 
-def _typed(table: pl.DataFrame) -> pl.DataFrame:
-    """A table of another library with the types it had: pandas makes floats of integers when one is missing."""
-    return table.cast({name: dtype for name, dtype in SCHEMA.items() if table.schema.get(name, dtype) != dtype})
+def _typed(table: pl.LazyFrame) -> pl.LazyFrame:
+    """With the types of the jobs table: pandas makes floats of integers when one is missing, people make Enums."""
+    schema = table.collect_schema()
+    return table.cast({name: dtype for name, dtype in SCHEMA.items() if schema.get(name, dtype) != dtype})
 
 
 def collected(frame: Any, *, is_plain: bool = True) -> pl.DataFrame:
@@ -326,6 +329,8 @@ def _by(by: By, columns: list[str], taken: Sequence[str], no_clock: str) -> list
             raise ArgumentError(f"by takes names of columns, found {type(name).__name__}")
         if name.startswith("_"):
             raise ArgumentError(f"by names {name!r}; what begins with _ is a name of the analyses' own, rename yours")
+        if name in {"", "*"} or (name.startswith("^") and name.endswith("$")):
+            raise ArgumentError(f"by names {name!r}, which engines take for several columns; rename yours")
         if name in taken:
             raise ArgumentError(f"by names {name!r}, which is a column of the answer; rename yours")
         if name in CLOCK:

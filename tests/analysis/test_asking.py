@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import narwhals as nw
@@ -97,11 +98,11 @@ def test_a_group_of_the_callers_own_that_has_no_value_has_none_in_the_answer(dum
         assert set(analysis(table, by="n_x")["n_x"]) == {"text", None}
 
 
-@pytest.mark.parametrize("name", ["_all", "_at", "_group", "_cell"])
+@pytest.mark.parametrize("name", ["_all", "_at", "_group", "_cell", "", "*", "^n.*$"])
 def test_names_that_are_kept_for_the_analyses_are_refused_and_may_be_elsewhere(dump, name):
     table = dump.jobs.with_columns(pl.lit("text").alias(name))
     for analysis in (*ANALYSES, *WINDOWED):
-        with pytest.raises(js.ArgumentError, match=f"by names '{name}'.*rename yours"):
+        with pytest.raises(js.ArgumentError, match=f"by names '{re.escape(name)}'.*rename yours"):
             analysis(table, by=name)
     for analysis in (js.queue_latency, *WINDOWED):
         assert_frame_equal(analysis(table, by="connector"), analysis(dump.jobs, by="connector"))
@@ -129,6 +130,14 @@ def test_pandas_makes_floats_of_whole_numbers_and_is_asked_the_same(dump, analys
     answer = pl.from_pandas(analysis(dump.jobs.to_pandas()))
     expected = analysis(dump.jobs)
     assert_frame_equal(answer.cast(dict(expected.schema)), expected)
+
+
+@pytest.mark.parametrize("analysis", [*ANALYSES, *WINDOWED, js.fires, js.stuck, js.freshness, js.drivers, js.quality])
+def test_scans_with_texts_as_enums_or_other_units_are_asked_the_same(dump, analysis):
+    texts = [name for name, dtype in dump.jobs.schema.items() if dtype == pl.String]
+    enums = (pl.col(name).cast(pl.Enum(dump.jobs[name].drop_nulls().unique().sort())) for name in texts)
+    table = dump.jobs.with_columns(*enums, pl.col(pl.Datetime).dt.cast_time_unit("us")).lazy()
+    assert_frame_equal(analysis(table).lazy().collect(), analysis(dump.jobs))
 
 
 def test_frames_in_memory_of_other_libraries_are_asked_the_same(dump):
