@@ -194,8 +194,8 @@ answer = answer.join(runs.loc[runs.groupby(keys)["created_at"].idxmax(), [*keys,
 ends = runs[runs["is_ended"]].sort_values([*keys, "finished_at", "ok"])
 answer["last_ok"] = ends[ends["ok"]].groupby(keys)["finished_at"].max()
 answer = answer.join(ends[ends["failed"]].groupby(keys)[["finished_at", "failed_reason"]].last().add_prefix("failed_"))
-was = ends.groupby(keys)["ok"].shift()
-beginning, closing = (was == True) & ~ends["ok"], (was == False) & ends["ok"]
+was = ends.groupby(keys)["ok"].shift(fill_value=True)
+beginning, closing = was & ~ends["ok"], ~was & ends["ok"]
 answer["outages"], answer["closed"] = ends[beginning].groupby(keys).size(), ends[closing].groupby(keys).size()
 answer["begun"] = ends[beginning].groupby(keys)["finished_at"].max()
 ends["s"] = (ends["finished_at"] - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
