@@ -141,14 +141,17 @@ def _timeless(jobs: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | pl.LazyFrame:
     return jobs.with_columns(lacking)
 
 
-def _recent(runs: pl.DataFrame | pl.LazyFrame, begin: datetime | None, end: datetime | None) -> pl.DataFrame:
-    """The runs that matter for the period and the window before it: those that anything happened to, or may have."""
-    frame = runs.lazy()
-    if begin is not None and end is not None:
-        earliest = begin - (end - begin) if begin.year > FIRST_YEAR else begin
-        times = ("created_at", "eligible_at", "started_at", "finished_at", "ended_before_at")
-        frame = frame.filter(pl.any_horizontal(pl.col(times) >= earliest) | ~pl.col("is_ended"))
-    return frame.collect(engine="streaming")
+def _recent(runs: pl.DataFrame | pl.LazyFrame, begin: datetime | None, end: datetime | None) -> pl.LazyFrame:
+    """The runs that matter for the period and the window before it: those that anything happened to, or may have.
+
+    Those of a period are in memory, as they are asked many questions; all there are may not fit.
+    """
+    if begin is None or end is None:
+        return runs.lazy()
+    earliest = begin - (end - begin) if begin.year > FIRST_YEAR else begin
+    times = ("created_at", "eligible_at", "started_at", "finished_at", "ended_before_at")
+    matters = pl.any_horizontal(pl.col(times) >= earliest) | ~pl.col("is_ended")
+    return runs.lazy().filter(matters).collect(engine="streaming").lazy()
 
 
 def _observations(jobs: pl.DataFrame | pl.LazyFrame, runs: pl.DataFrame | pl.LazyFrame) -> pl.LazyFrame:
@@ -160,17 +163,19 @@ def _observations(jobs: pl.DataFrame | pl.LazyFrame, runs: pl.DataFrame | pl.Laz
     return pl.concat([runs.lazy(), seen.lazy()], how="diagonal")
 
 
-def _happened(recent: pl.DataFrame, now: datetime | None) -> tuple[datetime | None, datetime | None]:
+def _happened(recent: pl.LazyFrame, now: datetime | None) -> tuple[datetime | None, datetime | None]:
     """The first and the last time that anything is known to have happened, as far as windows should show it.
 
     A clock may be ahead; a time of more than a day after all was seen is none that anything happened at.
     """
     ran = recent.filter("is_latest", pl.col("started_at").is_not_null() | pl.col("is_ended"))
-    moments = pl.concat([ran[name] for name in ("eligible_at", "started_at", "finished_at")])
+    moments = pl.col("eligible_at", "started_at", "finished_at")
     if now is not None:
         moments = moments.filter(moments - _AHEAD <= now)
-    first, last = moments.min(), moments.max()
-    return first, max((at for at in (last, now) if at), default=None)  # type: ignore[return-value]
+    ends = ran.select(moments.min().name.prefix("first_"), moments.max().name.prefix("last_"))
+    ends = ends.select(pl.min_horizontal("^first_.*$"), pl.max_horizontal("^last_.*$"))
+    first, last = ends.collect(engine="streaming").row(0)
+    return first, max((at for at in (last, now) if at), default=None)
 
 
 def _composed(asking: Asking, findings: pl.DataFrame, earlier: Callable[[Period], Report | None], told: Told) -> Built:

@@ -37,7 +37,7 @@ class Asking(NamedTuple):
 
     runs: Any
     """All runs there are, a row each."""
-    recent: pl.DataFrame
+    recent: pl.LazyFrame
     """Those that matter for the period and the window of the same length before it."""
     observations: Any
     """What progress is seen in."""
@@ -128,9 +128,10 @@ def _exhibit(plan: _Plan, table: pl.DataFrame, sentence: str) -> Exhibit:
 
 def _by_hour(asking: Asking) -> Any:
     """Only where every hour of the week has come."""
-    ends = asking.recent["created_at"]
-    begin, end = asking.since or ends.min(), asking.until or ends.max()
-    if not (begin and end) or (end - begin).total_seconds() * 1000 < UNITS["w"]:  # type: ignore[operator, union-attr]
+    made = pl.col("created_at")
+    first, last = asking.recent.select(made.min().alias("first"), made.max().alias("last")).collect().row(0)
+    begin, end = asking.since or first, asking.until or last
+    if not (begin and end) or (end - begin).total_seconds() * 1000 < UNITS["w"]:
         return None
     return queue_latency(asking.recent, by=["weekday", "hour"], **asking.window)
 
@@ -139,16 +140,17 @@ def _compared(asking: Asking) -> Any:
     """Only where there were runs before."""
     if asking.baseline is None:
         return None
-    answer = compare(asking.recent, baseline=asking.baseline, **asking.window)
+    answer = compare(asking.recent, baseline=asking.baseline, **asking.window).collect()
     return answer if (answer["n_before"] > 0).any() else None
 
 
 def _reasons(asking: Asking) -> Any:
     """With what changed where there was anything before."""
     ended = pl.coalesce("finished_at", "processed_at", "created_at")
-    before = None if asking.since is None else asking.recent.filter("is_ended", ended < asking.since).height
+    before = asking.recent.filter("is_ended", ended < asking.since) if asking.since else asking.recent.clear()
+    has_before = not before.head(1).collect().is_empty()
     return failure_reasons(
-        asking.runs, rules=asking.rules, baseline=asking.baseline if before else None, **asking.window
+        asking.runs, rules=asking.rules, baseline=asking.baseline if has_before else None, **asking.window
     )
 
 

@@ -34,7 +34,7 @@ def figures(
     asking: Asking, frames: dict[str, pl.DataFrame], objectives: tuple[ObjectiveResult, ...]
 ) -> tuple[Figure, ...]:
     """The objectives of all runs together, then latency, retries, failures, punctuality and freshness."""
-    rates = retry_rates(asking.recent, **asking.window).row(0, named=True)
+    rates = retry_rates(asking.recent, **asking.window).collect().row(0, named=True)
     return (
         *(_objective(results) for results in _by_objective(objectives)),
         _latency(asking, 0.5, "Queue latency, median"),
@@ -98,12 +98,12 @@ def _interval(low: float | None, high: float | None) -> str:
 def _latency(asking: Asking, q: float, name: str) -> Figure:
     """A quantile, with the waits at the ends of Wilson's interval of its share (Woodruff 1952)."""
     column = f"p{q * 100:.10g}_ms"
-    row = queue_latency(asking.recent, q=q, **asking.window).row(0, named=True)
+    row = queue_latency(asking.recent, q=q, **asking.window).collect().row(0, named=True)
     value, n = row[column], row["n"]
     low = high = None
     if n:
         ends = wilson(q, n, NormalDist().inv_cdf((1 + _CONFIDENCE) / 2))
-        low, high = queue_latency(asking.recent, q=ends, **asking.window).row(0)[:2]
+        low, high = queue_latency(asking.recent, q=ends, **asking.window).collect().row(0)[:2]
     interval = f"{duration(low)} to {duration(high)}, " if n else ""
     return Figure(
         id=f"queue_latency_{column}",
@@ -238,7 +238,7 @@ def scorecard(asking: Asking, frames: dict[str, pl.DataFrame]) -> Scorecard:
 def _trends(asking: Asking, connectors: list[str | None]) -> tuple[tuple[float | None, ...], ...]:
     """Of each connector its failure rates through the period; where they cannot be estimated, its failures."""
     shown = asking.recent.filter(pl.col("connector").is_in(connectors, nulls_equal=True))
-    table = retry_rates(shown, by="connector", every=asking.every, **asking.shown)
+    table = retry_rates(shown, by="connector", every=asking.every, **asking.shown).collect()
     is_estimable = bool(table["is_estimable"].all())
     column = pl.col("failure_rate" if is_estimable else "n_failed").cast(pl.Float64)
     found = dict(table.group_by("connector", maintain_order=True).agg(column).rows())
