@@ -34,7 +34,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobstats import charts
+    from jobstats import charts, reasons
     from jobstats.analysis.attempts import attempts
     from jobstats.analysis.backlog import backlog
     from jobstats.analysis.compare import compare
@@ -96,6 +96,7 @@ __all__ = [
     "queue_latency",
     "read",
     "read_objectives",
+    "reasons",
     "relation",
     "retry_rates",
     "scan",
@@ -124,19 +125,22 @@ _HOMES = {
     "stores": ["Appended", "Compacted", "Store", "read", "scan", "store"],
     "table": ["describe"],
 }
-"""All other names are analyses, each in a module of its name, and ``charts``."""
+_PACKAGES = ("charts", "reasons")
+"""All other names are analyses, each in a module of its name."""
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "__version__"]
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "charts":
-        return import_module("jobstats.charts")
-    home = next((home for home, names in _HOMES.items() if name in names), f"analysis.{name}")
-    value = getattr(import_module(f"jobstats.{home}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # where every name would be taken for one that there is
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in _PACKAGES:
+            return import_module(f"jobstats.{name}")
+        home = next((home for home, names in _HOMES.items() if name in names), f"analysis.{name}")
+        value = getattr(import_module(f"jobstats.{home}"), name)
+        globals()[name] = value
+        return value

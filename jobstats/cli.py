@@ -197,10 +197,13 @@ def compact(store: str) -> None:
         A folder that load wrote to.
     """
     from jobstats.stores import store as opened
+    from jobstats.wording import plural
 
     done = opened(store).compact()
     merged = f"{done.n_parts_before:,} files merged into {done.n_parts:,}"
-    terminal.say(merged if done.n_parts < done.n_parts_before else f"nothing to merge in {done.n_parts:,} files")
+    terminal.say(
+        merged if done.n_parts < done.n_parts_before else f"nothing to merge in {plural(done.n_parts, 'file')}"
+    )
     print(store)
 
 

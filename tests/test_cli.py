@@ -40,7 +40,7 @@ def test_a_history_is_written_and_a_store_is_compacted(run, tmp_path, polls):
     ]  # fmt: skip
     reports = [run("report", tmp_path / name, "--out", tmp_path / name[:1])[2] for name in ("crawls", "runs.parquet")]
     assert reports[0].splitlines()[:10] == reports[1].splitlines()[:10]
-    assert run("compact", tmp_path / "crawls")[1:] == (f"{tmp_path}/crawls\n", "nothing to merge in 1 files\n")
+    assert run("compact", tmp_path / "crawls")[1:] == (f"{tmp_path}/crawls\n", "nothing to merge in 1 file\n")
     run("load", DUMP, "--to", tmp_path / "crawls")
     assert run("compact", tmp_path / "crawls")[2] == "2 files merged into 1\n"
 

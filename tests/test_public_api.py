@@ -37,7 +37,7 @@ FUNCTIONS = [name for name in js.__all__ if inspect.isfunction(getattr(js, name)
 def test_all_is_what_is_there():
     assert js.__all__ == sorted(js.__all__)
     assert all(hasattr(js, name) for name in js.__all__)
-    assert dir(js) == js.__all__
+    assert dir(js) == sorted([*js.__all__, "__version__"])
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = js.nothing
 
@@ -71,7 +71,7 @@ def test_importing_does_not_import_what_few_need(asked, spared):
 def test_no_module_has_the_name_of_a_function():
     """Whoever imported that module first would find it in place of the function."""
     modules = {path.stem for path in Path(js.__file__).parent.iterdir()}
-    assert modules & set(js.__all__) == {"charts"}
+    assert modules & set(js.__all__) == {"charts", "reasons"}
 
 
 def test_the_theme_of_the_user_is_left_alone():

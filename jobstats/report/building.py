@@ -21,6 +21,7 @@ from jobstats.parquet import sink
 from jobstats.reasons import Rules, ruleset
 from jobstats.report import changes, sentences
 from jobstats.report import period as periods
+from jobstats.report.cells import moment
 from jobstats.report.exhibits import Asking, exhibited
 from jobstats.report.figures import figures, scorecard
 from jobstats.report.model import (
@@ -270,8 +271,12 @@ def _population(asking: Asking) -> str:
     records = f"{plural(row['seen'], 'observation')} of {plural(row['n'], 'run')}"
     if row["paused"]:
         records += f" (and {plural(row['paused'], 'paused job')})"
+    # The period has fewer.
+    whole = " in all" if asking.since or asking.until else ""
+    if asking.reached:
+        whole = f" seen since {moment(asking.reached)} UTC"
     return (
-        f"{records}: {plural(row['connectors'], 'connector')} of {plural(row['kinds'], 'kind')}, "
+        f"{records}{whole}: {plural(row['connectors'], 'connector')} of {plural(row['kinds'], 'kind')}, "
         f"{plural(row['orgs'], 'organisation')}"
     )
 

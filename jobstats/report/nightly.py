@@ -107,10 +107,13 @@ def _built(
         told=Told(wanted.title, key, names, publishing.options_of(given)),
     )
     if built.frames["latency"].is_empty() and built.frames["rates"].is_empty():
-        period = built.report.period
+        period, words = built.report.period, period_words(built.report.period)
+        is_in_days = isinstance(wanted.since, str) and wanted.since.endswith(("d", "w"))
+        left_out = " (an age in days is whole days, without the one that is not over)" if is_in_days else ""
         raise SourceError(
-            f"no run was due, started or ended in the period ({period_words(period)}); the data were last observed at "
-            f"{moment(period.observed)} UTC and hold {built.report.population}; ask for another period with --since"
+            f"no run was due, started or ended in the period ({words[0].lower() + words[1:]}); the data were last "
+            f"observed at {moment(period.observed)} UTC and hold {built.report.population}; ask for another period "
+            f"with --since{left_out}"
         )
     return built
 

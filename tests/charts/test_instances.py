@@ -13,6 +13,7 @@ from jobstats.charts.fires import FATES
 from jobstats.charts.freshness import STATUSES
 from jobstats.charts.stuck import KINDS
 from jobstats.charts.timeline import OUTCOMES
+from jobstats.wording import duration
 
 from .drawing import DRAWN, datasets, draw, nodes, rows, subtitle, values
 from .test_charts import HOSTILE
@@ -318,4 +319,4 @@ def test_lengths_are_said_in_vega_as_in_python():
     spec = alt.Chart(alt.InlineData(values=[{"ms": ms} for ms in [*lengths, None]])).mark_text()
     spec = spec.transform_calculate(said=instances.words_of("datum.ms")).encode(text="said:N", y="ms:O").to_json()
     said = set(re.findall(r"text mark\"[^>]*>([^<]+)<", vl_convert.vegalite_to_svg(spec)))
-    assert {js.wording.duration(ms) for ms in lengths} | {"–"} == {text.replace("−", "-") for text in said}
+    assert {duration(ms) for ms in lengths} | {"–"} == {text.replace("−", "-") for text in said}
