@@ -135,6 +135,8 @@ def opened(jobs: Any) -> Any:
     native = frame.to_native()
     if isinstance(native, pl.LazyFrame):
         frame = nw.from_native(_typed(native))
+    elif frame.implementation.is_duckdb():
+        frame = _in_utc(frame)
     check_columns(frame.collect_schema().names(), type(jobs).__name__)
     return frame
 
@@ -143,6 +145,16 @@ def _typed(table: pl.LazyFrame) -> pl.LazyFrame:
     """With the types of the jobs table: pandas makes floats of integers when one is missing, people make Enums."""
     schema = table.collect_schema()
     return table.cast({name: dtype for name, dtype in SCHEMA.items() if schema.get(name, dtype) != dtype})
+
+
+def _in_utc(frame: Any) -> Any:
+    """With times that have no zone in UTC, as they are everywhere in jobstats; DuckDB takes them for the session's."""
+    schema = frame.collect_schema()
+    bare = [name for name in HISTORY_SCHEMA if isinstance(schema.get(name), nw.Datetime) and not schema[name].time_zone]
+    if not bare:
+        return frame
+    replaced = ", ".join(f"{name}::timestamp at time zone 'UTC' as {name}" for name in bare)
+    return nw.from_native(frame.to_native().project(f"* replace ({replaced})"))
 
 
 def collected(frame: Any, *, is_plain: bool = True) -> pl.DataFrame:

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import narwhals as nw
 import polars as pl
 
-from jobstats.analysis.asking import Asked, By, ask, at_ms, collected, flags, opened
+from jobstats.analysis.asking import Asked, By, ask, collected, flags, opened
 from jobstats.analysis.schedules import (
+    IDENTITY,
     LINE,
     NEVER,
     grid_of,
@@ -142,27 +143,24 @@ def _observed(frame: Any) -> _Observed:
 
 def _runs(asked: Asked, schedules: pl.DataFrame, files: pl.DataFrame) -> pl.DataFrame:
     """The runs of all schedules, narrow."""
-    frame = keyed(asked.runs).with_columns(
-        fire=nw.coalesce("iteration_at", "schedule_at"), seen=nw.when(IS_TOLD).then(nw.col("observed_at"))
-    )
-    times = {"fire": "fire", "seen": "seen", **_TIMES}
-    narrow = frame.select(
-        *("org_id", "_key", *([] if files.is_empty() else ["source"])),
+    times = {"fire": nw.coalesce("iteration_at", "schedule_at"), "seen": nw.when(IS_TOLD).then(nw.col("observed_at"))}
+    narrow = keyed(asked.runs).select(
+        *IDENTITY,
+        *([] if files.is_empty() else ["source"]),
+        *(nw.col(name).alias(short) for short, name in _TIMES.items()),
         *flags(_FLAGS),
-        _requested=at_ms(frame, "requested_at"),
-        **{short: at_ms(frame, name) for short, name in times.items()},
+        **times,
     )
     native = narrow.to_native()
     # The texts of a scan need not all be in memory for it.
     runs = native if isinstance(native, pl.LazyFrame) else collected(narrow).lazy()
     if not files.is_empty():
-        files = files.select("source", _seen=pl.col("seen").to_physical())
-        runs = runs.join(files.lazy(), on="source", how="left", nulls_equal=True)
+        runs = runs.join(files.lazy().rename({"seen": "_seen"}), on="source", how="left", nulls_equal=True)
         runs = runs.with_columns(pl.coalesce("seen", "_seen"))
-    numbers = schedules.lazy().select("n", "_requested", org_id="_org_id", _key="__key")
+    numbers = schedules.lazy().select("n", *(pl.col(f"_{name}").alias(name) for name in IDENTITY))
     return (
-        runs.join(numbers, on=["org_id", "_key", "_requested"], nulls_equal=True)
-        .select("n", *times, pl.col(_FLAGS) == 1)
+        runs.join(numbers, on=IDENTITY, nulls_equal=True)
+        .select("n", pl.col(*times, *_TIMES).to_physical(), pl.col(_FLAGS) == 1)
         .collect(engine="streaming")
     )
 
@@ -173,7 +171,7 @@ def _pieces(runs: pl.DataFrame) -> Iterator[pl.DataFrame]:
     pieces = sizes.group_by("_piece", maintain_order=True).agg(low=pl.col("n").min(), high=pl.col("n").max())
     for _, low, high in pieces.iter_rows():
         # One number sorts many times as fast as three columns.
-        order = (pl.col("n").cast(pl.Int128) * LINE + pl.col("fire")) * 2**50 + pl.col("created")
+        order = (pl.col("n").cast(pl.Int128) * LINE + pl.col("fire")) * 2**50 + pl.col("created").fill_null(0)
         yield runs.lazy().filter(pl.col("n").is_between(low, high)).sort(order).collect()
 
 

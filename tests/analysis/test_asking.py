@@ -1,6 +1,7 @@
 import re
 from datetime import UTC, date, datetime, timedelta
 
+import duckdb
 import narwhals as nw
 import polars as pl
 import pytest
@@ -138,6 +139,20 @@ def test_scans_with_texts_as_enums_or_other_units_are_asked_the_same(dump, analy
     enums = (pl.col(name).cast(pl.Enum(dump.jobs[name].drop_nulls().unique().sort())) for name in texts)
     table = dump.jobs.with_columns(*enums, pl.col(pl.Datetime).dt.cast_time_unit("us")).lazy()
     assert_frame_equal(analysis(table).lazy().collect(), analysis(dump.jobs))
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata"])
+@pytest.mark.parametrize("has_zone", [True, False])
+def test_times_are_in_utc_whatever_the_zone_of_the_session(dump, as_polars, zone, has_zone):
+    connection = duckdb.connect()
+    connection.execute(f"set TimeZone = '{zone}'")
+    times = pl.col(pl.Datetime).dt.cast_time_unit("us")
+    table = dump.jobs.with_columns(times if has_zone else times.dt.replace_time_zone(None))
+    relation = connection.from_arrow(table.to_arrow())
+    for analysis in (*ANALYSES, *WINDOWED, js.fires, js.stuck, js.freshness, js.drivers):
+        asked = {"since": "2026-11-23T14:11:00Z"} if analysis is not js.freshness else {}
+        expected = analysis(dump.jobs, **asked)
+        assert_frame_equal(as_polars(analysis(relation, **asked)).cast(dict(expected.schema)), expected)
 
 
 def test_frames_in_memory_of_other_libraries_are_asked_the_same(dump):

@@ -145,7 +145,7 @@ def test_a_gate_that_is_not_passed_exits_3_with_the_report_written_each_time(run
         (["--format", "docx"], 2, "there is no format 'docx'; choose from html, json, md, eml, png, pdf"),
         (["--slo", "LICENSE"], 2, "objectives LICENSE: not TOML"),
         (["--since", "7d"], 4, "no run was due, started or ended in the period (2026-11-16 to 2026-11-23 UTC)"),
-        (["--since", "2030-01-01"], 4, "no run was due, started or ended in the period (From 2030-01-01 UTC on)"),
+        (["--since", "2030-01-01"], 4, "no run was due, started or ended in the period (from 2030-01-01 UTC on)"),
     ],
 )
 def test_what_cannot_be_done_leaves_no_report(run, store, tmp_path, options, code, words):
