@@ -26,6 +26,7 @@ from jobstats.analysis.schedules import (
     IDENTITY,
     LINE,
     NEVER,
+    firsts_of,
     grid_of,
     heads_of,
     keyed,
@@ -118,15 +119,16 @@ def fates(
     schedules = schedules_of(asked, requests(frame))
     runs = _runs(asked, schedules, seen.files)
     schedules = with_offsets(schedules, runs)
-    heads = heads_of(runs, schedules, epoch_ms(seen.begin) if seen.begin else NEVER)
-    schedules, grid = grid_of(schedules, runs, heads, now)
+    firsts = firsts_of(runs)
+    heads = heads_of(firsts, schedules, epoch_ms(seen.begin) if seen.begin else NEVER)
+    schedules, grid = grid_of(schedules, firsts, heads, now)
     gaps, rows = [_before(heads, schedules, grid, now)], []
-    for piece in _pieces(runs):
+    for piece in _pieces(runs, firsts):
         chain = _chain(piece, schedules, grid, now)
         gaps.append(_gaps(chain, grid, now))
         rows.append(_seen(chain, span, grace_ms))
     rows.append(_unseen(pl.concat(gaps, how="diagonal"), grid, span, grace_ms))
-    return Fates(pl.concat(rows, rechunk=False), schedules, asked._replace(since=first, until=last))
+    return Fates(pl.concat(rows), schedules, asked._replace(since=first, until=last))
 
 
 # ---- what the data holds -----------------------------------------------------------------------------------------
@@ -165,9 +167,9 @@ def _runs(asked: Asked, schedules: pl.DataFrame, files: pl.DataFrame) -> pl.Data
     )
 
 
-def _pieces(runs: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def _pieces(runs: pl.DataFrame, firsts: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """The runs in the order of their fires, some schedules at a time: beside all of them little else needs memory."""
-    sizes = runs.group_by("n").len().sort("n").with_columns(_piece=pl.col("len").cum_sum() // _RUNS_AT_ONCE)
+    sizes = firsts.sort("n").with_columns(_piece=pl.col("n_runs").cum_sum() // _RUNS_AT_ONCE)
     pieces = sizes.group_by("_piece", maintain_order=True).agg(low=pl.col("n").min(), high=pl.col("n").max())
     for _, low, high in pieces.iter_rows():
         # One number sorts many times as fast as three columns.

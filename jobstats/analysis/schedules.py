@@ -82,11 +82,15 @@ def with_offsets(schedules: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     return schedules.join(learned, on="n", how="left").with_columns(pl.coalesce("_offset", none))
 
 
-def heads_of(runs: pl.DataFrame, schedules: pl.DataFrame, begin: int) -> pl.DataFrame:
+def firsts_of(runs: pl.DataFrame) -> pl.DataFrame:
+    """How many runs of each schedule were seen, the fire of its first one, and when that one was made."""
+    told = runs.lazy().group_by("n").agg(pl.col("fire").min(), n_runs=pl.len())
+    of_first = runs.lazy().join(told, on=["n", "fire"]).group_by("n", "n_runs", first="fire")
+    return of_first.agg(pl.col("created").min()).collect(engine="streaming")
+
+
+def heads_of(firsts: pl.DataFrame, schedules: pl.DataFrame, begin: int) -> pl.DataFrame:
     """Schedules that were watched before their first run that was seen, from ``fire`` on."""
-    first = runs.lazy().group_by("n").agg(pl.col("fire").min())
-    of_first = runs.lazy().join(first, on=["n", "fire"], how="semi").group_by("n", first="fire")
-    firsts = of_first.agg(pl.col("created").min()).collect(engine="streaming")
     requested = pl.col("_requested")
     return (
         firsts.join(schedules.select("n", "_requested", "_is_once"), on="n")
@@ -94,12 +98,12 @@ def heads_of(runs: pl.DataFrame, schedules: pl.DataFrame, begin: int) -> pl.Data
         .with_columns(fire=pl.max_horizontal("_requested", pl.lit(begin)))
         .filter(pl.col("fire") < pl.col("first"))
         .with_columns(start=pl.when(requested >= begin).then(requested))
-        .drop("_is_once", "_requested")
+        .drop("_is_once", "_requested", "n_runs")
     )
 
 
 def grid_of(
-    schedules: pl.DataFrame, runs: pl.DataFrame, heads: pl.DataFrame, now: int
+    schedules: pl.DataFrame, firsts: pl.DataFrame, heads: pl.DataFrame, now: int
 ) -> tuple[pl.DataFrame, pl.Series]:
     """All fires of each cron and interval up to now, and in ``_pattern`` which of them are those of a schedule.
 
@@ -109,10 +113,9 @@ def grid_of(
     pattern = ["_cron", "_zone", "_every"]
     # An interval has no zone.
     schedules = schedules.with_columns(_zone=pl.when(pl.col("_every").is_null()).then("_zone"))
-    firsts = (
-        pl.concat([runs.select("n", "fire"), heads.select("n", "fire")]).group_by("n").agg(_from=pl.col("fire").min())
-    )
-    asked = schedules.filter("_is_enabled", ~pl.col("_is_once")).join(firsts, on="n")
+    # What was watched before its first run begins there.
+    begins = firsts.join(heads.select("n", "fire"), on="n", how="left").select("n", _from=pl.coalesce("fire", "first"))
+    asked = schedules.filter("_is_enabled", ~pl.col("_is_once")).join(begins, on="n")
     kinds = asked.group_by(pattern).agg(pl.col("_from").min()).sort(pattern, nulls_last=True)
     parts: list[pl.Series] = []
     numbers: list[int | None] = []

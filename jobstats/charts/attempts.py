@@ -127,7 +127,7 @@ def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str], tz: str
     words = frame[ATTEMPTS].cast(pl.String).alias("words")
     if is_estimable:
         n_open = pl.col("n_open").sum().over("label", "bucket")
-        unsettled = n_open > theme.MOST_OPEN * (pl.col("n_ended") + n_open)
+        unsettled = theme.many_are_open(pl.col("n_ended"), n_open)
         if n_unsettled := len(frame.filter(unsettled).unique(["label", "bucket"])):
             notes.append(f"{plural(n_unsettled, 'window')} left open, many runs had not ended")
         frame = frame.with_columns(pl.when(~unsettled).then(pl.col(name)).alias(name) for name in _DRAWN)

@@ -56,8 +56,8 @@ def drawn(table: Any, kind: Kind, tz: str, target_ms: float | None) -> alt.TopLe
 
 def _doubted(frame: pl.DataFrame, kind: Kind, notes: list[str]) -> pl.DataFrame:
     """With ``solid``, 0 for windows whose quantiles say less than they seem to, unless most do."""
-    n, still = pl.col("n"), pl.col(kind.lengths.open[0])
-    is_few, is_low = n < theme.FEW_RUNS, still > theme.MOST_OPEN * (n + still)
+    n = pl.col("n")
+    is_few, is_low = n < theme.FEW_RUNS, theme.many_are_open(n, pl.col(kind.lengths.open[0]))
     known = frame.filter(n > 0)
     n_few, n_low = known.filter(is_few).height, known.filter(~is_few, is_low).height
     if n_few:

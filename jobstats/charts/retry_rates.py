@@ -154,7 +154,7 @@ def _over_time(frame: pl.DataFrame, groups: list[str], notes: list[str], tz: str
 
 def _settled(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     """Without the rates of windows in which many runs have not ended."""
-    unsettled = pl.col("n_open") > theme.MOST_OPEN * (pl.col("n") + pl.col("n_open"))
+    unsettled = theme.many_are_open(pl.col("n"), pl.col("n_open"))
     if n_unsettled := len(frame.filter(unsettled)):
         notes.append(f"{plural(n_unsettled, 'window')} left open, many runs had not ended")
     return frame.with_columns(pl.when(~unsettled).then(pl.col(name)).alias(name) for name in _DRAWN)

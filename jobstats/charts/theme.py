@@ -36,8 +36,7 @@ MOST_GROUPS = 40
 MOST_PANELS = 12
 FEW_RUNS = 20
 """Groups of fewer runs than this are not ranked among the others: their quantiles are single waits."""
-MOST_OPEN = 0.1
-"""Where a greater share of runs goes on, the others do not stand for all: those that take long end last."""
+_MOST_OPEN = 0.1
 ROW = 24
 """Height of a row, one a group."""
 _LINE_CHARACTERS = 95
@@ -157,6 +156,11 @@ def data(frame: pl.DataFrame) -> alt.InlineData:
         pl.col(pl.Datetime).dt.timestamp("ms"), pl.col(pl.Float64).round_sig_figs(_SIGNIFICANT_DIGITS)
     )
     return alt.InlineData(values=plain.write_csv(), format=alt.CsvDataFormat(type="csv", parse=kinds))
+
+
+def many_are_open(n: pl.Expr, n_open: pl.Expr) -> pl.Expr:
+    """Where so many runs go on that the others do not stand for all: those that take long end last."""
+    return n_open > _MOST_OPEN * (n + n_open)
 
 
 def labelled(table: pl.DataFrame, columns: Sequence[str], everything: str) -> pl.DataFrame:

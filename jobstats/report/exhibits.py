@@ -147,11 +147,10 @@ def _compared(asking: Asking) -> Any:
 def _reasons(asking: Asking) -> Any:
     """With what changed where there was anything before."""
     ended = pl.coalesce("finished_at", "processed_at", "created_at")
-    before = asking.recent.filter("is_ended", ended < asking.since) if asking.since else asking.recent.clear()
-    has_before = not before.head(1).collect().is_empty()
-    return failure_reasons(
-        asking.runs, rules=asking.rules, baseline=asking.baseline if has_before else None, **asking.window
-    )
+    baseline = asking.baseline
+    if asking.since is None or asking.recent.filter("is_ended", ended < asking.since).head(1).collect().is_empty():
+        baseline = None
+    return failure_reasons(asking.runs, rules=asking.rules, baseline=baseline, **asking.window)
 
 
 def _attempts(asking: Asking) -> Any:

@@ -12,7 +12,7 @@ from jobstats.analysis.retry_rates import retry_rates
 from jobstats.report.cells import tabled
 from jobstats.report.exhibits import Asking
 from jobstats.report.model import Figure, ObjectiveResult, Scorecard, Status
-from jobstats.report.sentences import IS_STALE, STATE
+from jobstats.report.sentences import IS_STALE, STATE, counted
 from jobstats.wording import duration, percent
 
 _CONFIDENCE = 0.95
@@ -168,14 +168,7 @@ def _punctuality(schedules: pl.DataFrame) -> tuple[Figure, ...]:
 
 def _fresh(freshness: pl.DataFrame) -> Figure:
     stale = freshness.filter(IS_STALE).height
-    counts = (
-        freshness.filter(~IS_STALE)
-        .group_by(STATE.alias("status"))
-        .len()
-        .sort("len", "status", descending=[True, False])
-        .rows()
-    )
-    words = ", ".join(f"{n:,} {status}" for status, n in counts)
+    words = counted(freshness.filter(~IS_STALE), STATE)
     return Figure(
         id="stale_connectors",
         name="Stale connectors",

@@ -28,6 +28,12 @@ def _first(table: pl.DataFrame) -> dict[str, Any]:
     return table.row(0, named=True)
 
 
+def counted(table: pl.DataFrame, what: pl.Expr) -> str:
+    """How many rows there are of each, most first."""
+    counts = table.group_by(what.alias("what")).len().sort("len", "what", descending=[True, False])
+    return ", ".join(f"{n:,} {name}" for name, n in counts.rows())
+
+
 def of_group(objective: object, group: object) -> str:
     """An objective, with the group that has it unless it is of all runs."""
     return safe(objective) + ("" if group == "(all)" else f" ({safe(group)})")
@@ -171,8 +177,7 @@ def freshness(table: pl.DataFrame) -> str:
     """How many connectors are in each state."""
     if table.is_empty():
         return "There are no connectors."
-    counts = table.group_by(STATE.alias("status")).len().sort("len", "status", descending=[True, False]).rows()
-    words = f"Of {plural(len(table), 'connector')}: " + ", ".join(f"{n:,} {status}" for status, n in counts)
+    words = f"Of {plural(len(table), 'connector')}: {counted(table, STATE)}"
     never = table.filter(IS_STALE, pl.col("status") == "never").height
     return words + (f". Of those stale {never:,} have no known success." if never else ".")
 
@@ -206,9 +211,8 @@ def stuck(table: pl.DataFrame) -> str:
     """How many runs want a person, and the first of the list: of those that lost their workers it is the newest."""
     if table.is_empty():
         return "No run is stuck."
-    counts = table.group_by("kind").len().sort("len", "kind", descending=[True, False]).rows()
     worst = _first(table)
-    words = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in counts)
+    words = counted(table, pl.col("kind")).replace("_", " ")
     which = "The newest" if worst["kind"] == "lost_worker" else "The worst"
     return (
         f"{plural(len(table), 'run')}: {words}. {which}: {called(worst['connector'])}, since "
